@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ringmx/smtp/capabilities.h"
+
+namespace ringmx::config {
+
+// Where a socket is: "127.0.0.1:25", "[::1]:25" or "unix:/run/mta.sock". Numeric only: ringmx
+// resolves no names, so it can't be stalled by a resolver.
+struct Endpoint {
+  enum class Family : std::uint8_t { ipv4, ipv6, unix_socket };
+  Family family = Family::ipv4;
+  std::string host;  // numeric, without brackets; empty for unix_socket
+  std::uint16_t port = 0;
+  std::string path;                        // unix_socket only
+  [[nodiscard]] std::string text() const;  // as written in the configuration
+  friend bool operator==(const Endpoint&, const Endpoint&) = default;
+};
+
+// What to do about bytes that RFC 5321 2.3.8 forbids in a message.
+enum class FaultPolicy : std::uint8_t {
+  normalize,  // bare LF -> CRLF (dot behind it stuffed); bare CR, NUL -> space
+  reject,     // 550 5.6.11 after the end of data; the upstream never gets the message whole
+};
+
+struct Server {
+  std::string hostname;                           // greeting, HELO and EHLO replies; default: gethostname()
+  unsigned reactors = 0;                          // 0: one per core
+  std::uint32_t max_sessions = 20000;             // per reactor
+  std::uint32_t receive_buffer_size = 64 * 1024;  // bytes, power of two, 4 KiB..1 MiB
+  std::uint32_t receive_buffers = 1024;           // at most so many per reactor
+  std::uint32_t session_buffers = 4;  // receive buffers that one session may hold before its client must wait
+  std::chrono::milliseconds drain_timeout{30000};  // SIGTERM: running transactions may take so long
+};
+
+struct Listener {
+  std::string name;
+  Endpoint address;
+  std::uint32_t backlog = 4096;
+  std::vector<std::string> upstreams;                         // names; empty: all, in the order of the file
+  smtp::ExtensionSet extensions = smtp::ExtensionSet::all();  // may be offered if the upstreams do
+  std::string banner = "ESMTP";                               // behind the host name in the 220 greeting
+  FaultPolicy bare_newline = FaultPolicy::normalize;
+  FaultPolicy nul = FaultPolicy::normalize;
+  bool bare_lf_in_commands = false;       // a command may end in LF alone
+  bool forbid_unauth_pipelining = false;  // input behind EHLO, DATA, ... before their reply: 554 5.5.0, close
+  std::chrono::milliseconds greeting_delay{0};          // whoever talks earlier: 554 5.5.0, close
+  std::uint64_t message_size_limit = 50 * 1024 * 1024;  // octets, 0: none
+  std::uint32_t recipient_limit = 1000;
+  std::uint32_t command_line_limit = 512;
+  std::uint32_t error_limit = 20;
+  std::uint32_t junk_command_limit = 100;
+  std::chrono::milliseconds command_timeout{300000};  // RFC 5321 4.5.3.2.7; bytes do not extend it
+  std::chrono::milliseconds data_timeout{180000};     // silence and slowness allowed in a message ...
+  std::uint64_t min_data_rate = 1000;  // ... beyond octets received / this (octets per second; 0: off)
+  std::chrono::milliseconds send_timeout{300000};  // a client that does not read its replies
+};
+
+struct Upstream {
+  std::string name;
+  Endpoint address;
+  bool reuse = true;             // false: a connection of its own for every session
+  std::uint32_t max_idle = 100;  // idle connections kept per reactor
+  std::chrono::milliseconds idle_timeout{60000};
+  std::uint32_t reply_limit = 16 * 1024;        // bytes of one reply, all lines
+  std::chrono::milliseconds retry_after{5000};  // after a failed connect the others are preferred for so long
+  std::chrono::milliseconds connect_timeout{10000};
+  std::chrono::milliseconds greeting_timeout{60000};  // greeting, EHLO
+  std::chrono::milliseconds command_timeout{300000};  // MAIL, RCPT (RFC 5321 4.5.3.2.2, .3), RSET
+  std::chrono::milliseconds data_timeout{120000};     // the reply to DATA (4.5.3.2.4)
+  std::chrono::milliseconds send_timeout{180000};     // a block of the message (4.5.3.2.5)
+  std::chrono::milliseconds message_timeout{600000};  // the reply after the end of data (4.5.3.2.6)
+};
+
+struct Metrics {
+  bool enabled = false;  // true if [metrics] is there
+  Endpoint address;
+  std::uint32_t max_connections = 64;
+};
+
+// Everything a running ringmx was told. Immutable once loaded.
+struct Config {
+  Server server;
+  std::vector<Listener> listeners;  // at least one
+  std::vector<Upstream> upstreams;  // at least one
+  Metrics metrics;
+};
+
+// One thing wrong with a configuration.
+struct Problem {
+  std::string file;
+  std::uint32_t line = 0;  // 1-based; 0: the file as a whole
+  std::uint32_t column = 0;
+  std::string key;      // "listener.address"; empty: syntax, or the file as a whole
+  std::string message;  // what is wrong
+  std::string mend;     // what to write instead
+  // "ringmx.toml:12: listener.address: "mx:25" is not an address; write "127.0.0.1:25", ..."
+  [[nodiscard]] std::string text() const;
+};
+
+// Reads `file`. True: `out` is complete and consistent. False: `problems` says everything that is
+// wrong, in the order of the file, not only the first thing.
+[[nodiscard]] bool load(const std::string& file, Config& out, std::vector<Problem>& problems);
+// The same from text; `file` is for the messages only.
+[[nodiscard]] bool parse(std::string_view text, const std::string& file, Config& out,
+                         std::vector<Problem>& problems);
+
+}  // namespace ringmx::config
