@@ -15,8 +15,13 @@ void Acceptor::stop() {
   if (accept_.pending()) {
     reactor_.cancel(accept_);
   } else {
-    socket_ = Socket();
+    close();
   }
+}
+
+void Acceptor::close() {
+  socket_ = Socket();
+  reactor_.defer(closed_);
 }
 
 void Acceptor::on_accept(int result, unsigned) {
@@ -30,15 +35,15 @@ void Acceptor::on_accept(int result, unsigned) {
       case ENOMEM:
         owner_.accept_starved(*this, -result);
         if (!stopped_) reactor_.timers().set(retry_, reactor_.now() + retry);
-        return;
+        break;
       default:  // the one connection was gone before it was accepted, or stop() was called
         break;
     }
   }
   if (accept_.pending()) return;
   if (stopped_) {
-    socket_ = Socket();
-  } else {
+    close();
+  } else if (retry_.deadline() == ring::never) {
     start();
   }
 }

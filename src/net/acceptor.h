@@ -19,6 +19,8 @@ class Acceptor {
     // The process or the system is out of descriptors or memory. The connection stays in the
     // kernel's queue; accepting is tried again by itself.
     virtual void accept_starved(Acceptor& acceptor, int error) = 0;
+    // After stop(): the socket is closed.
+    virtual void acceptor_closed(Acceptor& acceptor) = 0;
   };
 
   // `id`: the owner's name for this listener.
@@ -26,15 +28,17 @@ class Acceptor {
       : reactor_(reactor), owner_(owner), socket_(std::move(socket)), id_(id) {}
 
   void start();
-  // No more connections; those still in the kernel's queue are reset when the last reactor's socket
-  // is closed, which is when the last completion has come.
+  // No more connections. The socket is closed when the last completion has come; then closed().
   void stop();
+  [[nodiscard]] bool closed() const noexcept { return socket_.fd() < 0; }
   [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
 
  private:
   static constexpr ring::Duration retry{100};
   void on_accept(int result, unsigned flags);
   void on_retry() { start(); }
+  void on_closed() { owner_.acceptor_closed(*this); }
+  void close();
 
   ring::Reactor& reactor_;
   Owner& owner_;
@@ -43,6 +47,7 @@ class Acceptor {
   bool stopped_ = false;
   ring::OperationOf<&Acceptor::on_accept> accept_{*this};
   ring::TimerOf<&Acceptor::on_retry> retry_{*this};
+  ring::DeferredOf<&Acceptor::on_closed> closed_{*this};
 };
 
 }  // namespace ringmx::net

@@ -52,7 +52,7 @@ void Stream::on_receive(int result, unsigned flags) {
   }
   if (closing_) return finish_if_idle();
   if (result > 0) {
-    traffic_.received += static_cast<std::uint64_t>(result);
+    traffic_.received.add(static_cast<std::uint64_t>(result));
     if (!ending_) {
       owner_.stream_received(std::move(data));
     } else if ((discarded_ += static_cast<std::uint32_t>(result)) > discard_limit) {
@@ -146,7 +146,7 @@ void Stream::on_send(int result, unsigned) {
     return owner_.stream_connected();
   }
   auto left = static_cast<std::size_t>(result);
-  traffic_.sent += left;
+  traffic_.sent.add(left);
   unsent_ -= left;
   std::size_t done = 0;
   while (left > 0) {

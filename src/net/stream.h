@@ -18,9 +18,10 @@ struct StreamMemory {
   ring::BlockPool& text;          // small blocks for bytes that ringmx itself puts together
 };
 
+// Where their bytes are counted.
 struct StreamTraffic {
-  std::uint64_t received = 0;  // bytes
-  std::uint64_t sent = 0;
+  ring::Counter& received;
+  ring::Counter& sent;
 };
 
 // One connected stream socket on a reactor: slices in, slices out, never a copy of what passes
@@ -48,7 +49,7 @@ class Stream final : private ring::ReceiveBuffers::Waiter {
     virtual void stream_closed() = 0;
   };
 
-  Stream(ring::Reactor& reactor, StreamMemory memory, StreamTraffic& traffic, Owner& owner) noexcept
+  Stream(ring::Reactor& reactor, StreamMemory memory, StreamTraffic traffic, Owner& owner) noexcept
       : reactor_(reactor), memory_(memory), traffic_(traffic), owner_(owner) {}
   ~Stream() override;
 
@@ -91,7 +92,7 @@ class Stream final : private ring::ReceiveBuffers::Waiter {
 
   ring::Reactor& reactor_;
   StreamMemory memory_;
-  StreamTraffic& traffic_;
+  StreamTraffic traffic_;
   Owner& owner_;
   int fd_ = -1;
   bool wanted_ : 1 = false;     // the owner wants data

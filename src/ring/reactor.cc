@@ -20,10 +20,10 @@ constexpr std::uint64_t nobody = 0;
 
 }  // namespace
 
-Reactor::Reactor(const ReactorOptions& options)
+Reactor::Reactor(ReactorStatistics& statistics, const ReactorOptions& options)
     : now_(clock_now()),
       timers_(now_),
-      gathers_(std::make_unique_for_overwrite<std::array<Gather, gathers>>()) {
+      gathers_(std::make_unique_for_overwrite<std::array<Gather, gathers>>()),statistics_(statistics) {
   io_uring_params params{};
   params.flags = setup_flags | IORING_SETUP_CQSIZE;
   params.cq_entries = options.completion_entries;
@@ -58,7 +58,7 @@ void Reactor::submit() {
   if (n < 0 && n != -EBUSY && n != -EAGAIN && n != -EINTR) {
     throw std::system_error(-n, std::generic_category(), "io_uring_enter");
   }
-  if (n > 0) statistics_.submissions += static_cast<unsigned>(n);
+  if (n > 0) statistics_.submissions.add(static_cast<unsigned>(n));
   if (io_uring_sq_ready(&ring_) == 0) gathers_used_ = 0;
 }
 
@@ -158,10 +158,10 @@ void Reactor::wait() {
   io_uring_cqe* first = nullptr;
   const unsigned ready = io_uring_sq_ready(&ring_);
   const int result = io_uring_submit_and_wait_timeout(&ring_, &first, 1, deadline, nullptr);
-  ++statistics_.enters;
+  statistics_.enters.add();
   // Where it waited, the result tells about the wait; what was submitted is what is gone from the queue.
   const unsigned left = io_uring_sq_ready(&ring_);
-  statistics_.submissions += ready - left;
+  statistics_.submissions.add(ready - left);
   if (left == 0) gathers_used_ = 0;
   if (result < 0 && result != -ETIME && result != -EINTR && result != -EAGAIN && result != -EBUSY) {
     throw std::system_error(-result, std::generic_category(), "io_uring_enter");
@@ -169,7 +169,7 @@ void Reactor::wait() {
 }
 
 void Reactor::complete_all() {
-  if (io_uring_cq_has_overflow(&ring_)) ++statistics_.cq_overflows;
+  if (io_uring_cq_has_overflow(&ring_)) statistics_.cq_overflows.add();
   unsigned head = 0;
   unsigned seen = 0;
   io_uring_cqe* cqe = nullptr;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "ring/counter.h"
 #include "ring/deferred.h"
 #include "ring/operation.h"
 #include "ring/timer_wheel.h"
@@ -18,13 +19,6 @@ namespace ringmx::ring {
 struct ReactorOptions {
   unsigned submission_entries = 512;
   unsigned completion_entries = 8192;
-};
-
-// What a reactor counts about its ring.
-struct ReactorStatistics {
-  std::uint64_t submissions = 0;   // entries submitted
-  std::uint64_t enters = 0;        // waits in the kernel
-  std::uint64_t cq_overflows = 0;  // times that completions found the completion queue full
 };
 
 // One thread's event loop: an io_uring, the deadlines and the deferred work of everything that
@@ -37,7 +31,8 @@ class Reactor {
  public:
   // Throws std::system_error if the ring can't be had; check probe() first, it says why in words.
   // The reactor belongs to the thread that makes it (IORING_SETUP_SINGLE_ISSUER).
-  explicit Reactor(const ReactorOptions& options = {});
+  // `statistics` outlives it; others may read them.
+  explicit Reactor(ReactorStatistics& statistics, const ReactorOptions& options = {});
   ~Reactor();
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
@@ -81,7 +76,7 @@ class Reactor {
                                          std::uint16_t group) noexcept;
   void unregister_buffer_ring(std::uint16_t group) noexcept;
 
-  [[nodiscard]] const ReactorStatistics& statistics() const noexcept { return statistics_; }
+  [[nodiscard]] ReactorStatistics& statistics() noexcept { return statistics_; }
   // Where a Messenger sends to.
   [[nodiscard]] int ring_fd() const noexcept { return ring_.ring_fd; }
   // Messages of other threads arrive here, as numbers of the sender's choice.
@@ -108,7 +103,7 @@ class Reactor {
   Deferred** deferred_tail_ = &deferred_;
   std::unique_ptr<std::array<Gather, gathers>> gathers_;
   std::size_t gathers_used_ = 0;
-  ReactorStatistics statistics_;
+  ReactorStatistics& statistics_;
   MessageHandler message_handler_ = nullptr;
   void* message_context_ = nullptr;
 };

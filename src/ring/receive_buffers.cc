@@ -72,7 +72,7 @@ void ReceiveBuffers::freed() noexcept {
 
 void ReceiveBuffers::wait(Waiter& waiter) noexcept {
   assert(!waiting(waiter));
-  ++starvations_;
+  reactor_.statistics().buffer_starvations.add();
   waiter.next_ = nullptr;
   waiter.link_ = waiters_tail_;
   *waiters_tail_ = &waiter;

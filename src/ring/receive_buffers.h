@@ -49,7 +49,6 @@ class ReceiveBuffers final : public BlockPool {
   void stop_waiting(Waiter& waiter) noexcept;
   [[nodiscard]] static bool waiting(const Waiter& waiter) noexcept { return waiter.link_ != nullptr; }
   [[nodiscard]] std::uint32_t offered() const noexcept { return offered_; }
-  [[nodiscard]] std::uint64_t starvations() const noexcept { return starvations_; }
 
  private:
   void freed() noexcept override;
@@ -64,7 +63,6 @@ class ReceiveBuffers final : public BlockPool {
   io_uring_buf_ring* ring_ = nullptr;
   Waiter* waiters_ = nullptr;
   Waiter** waiters_tail_ = &waiters_;
-  std::uint64_t starvations_ = 0;
   DeferredOf<&ReceiveBuffers::wake> wake_{*this};
   TimerOf<&ReceiveBuffers::wake> wake_later_{*this};
 };
