@@ -27,7 +27,6 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "gateway/worker.h"
 #include "ringmx/smtp/forward.h"
 
@@ -101,24 +100,24 @@ std::string_view reply_to_loss(UpstreamLoss loss) noexcept {
 
 struct Client::Transaction {
   // The envelope, until the upstream has it.
-  std::string sender;           // mailbox of MAIL
-  std::string parameters;       // of MAIL
-  std::string recipients;       // RCPT commands, kept until MAIL is answered, in case they must be said again
+  std::string sender;      // mailbox of MAIL
+  std::string parameters;  // of MAIL
+  std::string recipients;  // RCPT commands, kept until MAIL is answered, in case they must be said again
   std::size_t recipients_sent = 0;  // bytes of them
   bool mail_sent = false;
   bool mail_answered = false;
-  bool may_retry = false;       // the connection had served before: if it is lost now, another is tried
-  std::string mail_refusal;     // the upstream's reply, if it refused MAIL: the reply to every RCPT
+  bool may_retry = false;    // the connection had served before: if it is lost now, another is tried
+  std::string mail_refusal;  // the upstream's reply, if it refused MAIL: the reply to every RCPT
   // The choice of an upstream.
-  std::uint64_t tried = 0;      // a bit for each of the listener's
+  std::uint64_t tried = 0;  // a bit for each of the listener's
   std::size_t first_choice = 0;
-  bool fresh = false;           // idle connections are not to be trusted
+  bool fresh = false;  // idle connections are not to be trusted
   // The message.
   std::optional<smtp::BodyFilter> body;
   Framing framing = Framing::dot;  // towards the upstream
-  std::string failure;          // the reply to a message that can't be completed any more
+  std::string failure;             // the reply to a message that can't be completed any more
   // BDAT.
-  bool chunked = false;         // the client uses BDAT
+  bool chunked = false;  // the client uses BDAT
   bool chunk_last = false;
   bool chunk_finished = false;  // the end of the last chunk is on its way
   std::string_view refusal;     // the reply to a chunk that must not be: its octets are dropped
@@ -126,7 +125,7 @@ struct Client::Transaction {
   std::uint64_t chunk_size = 0;
   std::uint64_t chunk_left = 0;
   // Time and size.
-  std::uint64_t received = 0;   // octets from the client
+  std::uint64_t received = 0;  // octets from the client
   ring::Time body_start{};
   ring::Time behind_since = ring::never;  // the upstream holds the client up since
 };
@@ -203,9 +202,9 @@ void Client::process() {
   }
   processing_ = false;
   if (phase_ == Phase::ending) return;
-  const bool waits_for_client =
-      phase_ == Phase::greeting || phase_ == Phase::body || phase_ == Phase::chunk ||
-      (phase_ == Phase::command && session_.recipients_pending() == 0);
+  const bool waits_for_client = phase_ == Phase::greeting || phase_ == Phase::body ||
+                                phase_ == Phase::chunk ||
+                                (phase_ == Phase::command && session_.recipients_pending() == 0);
   if (input_ended_ && input_.empty() && waits_for_client) return close(metrics::Close::client_lost);
   if (phase_ == Phase::body || phase_ == Phase::chunk) set_body_deadline();
   update_receiving();
@@ -244,8 +243,8 @@ bool Client::process_command() {
   }
   const smtp::Decision decision = session_.decide(line, offered_);
   if (session_.recipients_pending() > 0) {
-    const bool may_follow = decision.action == Action::rcpt && upstream_ != nullptr && upstream_->pipelining() &&
-                            !upstream_->full();
+    const bool may_follow = decision.action == Action::rcpt && upstream_ != nullptr &&
+                            upstream_->pipelining() && !upstream_->full();
     if (!may_follow) return false;
   }
   metrics::ReactorCounters& counters = worker_.counters();
@@ -257,7 +256,8 @@ bool Client::process_command() {
   }
 
   const bool more_follows = input_.size() > 1 || input.size() > used;
-  const bool out_of_step = listener_.config->forbid_unauth_pipelining && more_follows && synchronizes(decision.verb);
+  const bool out_of_step =
+      listener_.config->forbid_unauth_pipelining && more_follows && synchronizes(decision.verb);
   // After a refused DATA a client that had not waited for the reply goes on with its message: that
   // must not be taken for commands, and no message begins with a verb.
   const bool message_instead = data_refused_ && decision.verb == smtp::Verb::unknown;
@@ -396,7 +396,8 @@ void Client::send_envelope() {
   while (t.recipients_sent < t.recipients.size() && !upstream_->full() &&
          (upstream_->pipelining() || (t.mail_answered && upstream_->outstanding() == 0))) {
     const std::size_t end = t.recipients.find('\n', t.recipients_sent) + 1;
-    upstream_->command(Stage::rcpt, std::string_view(t.recipients).substr(t.recipients_sent, end - t.recipients_sent));
+    upstream_->command(Stage::rcpt,
+                       std::string_view(t.recipients).substr(t.recipients_sent, end - t.recipients_sent));
     t.recipients_sent = end;
   }
   if (t.mail_answered && t.recipients_sent == t.recipients.size()) {
@@ -640,7 +641,7 @@ void Client::end_of_chunk() {
     return no_deadline();
   }
   // The upstream has nothing to say to this one: it gets DATA, or the chunk held nothing for it.
-  reply(absl::StrCat("250 2.0.0 Ok: ", t.chunk_size, " octets received\r\n"));
+  reply("250 2.0.0 Ok: " + std::to_string(t.chunk_size) + " octets received\r\n");
   session_.chunk_accepted();
   await_command();
 }
@@ -861,7 +862,9 @@ void Client::leave(metrics::Close reason) {
   phase_ = Phase::ending;
 }
 
-void Client::stream_closed() { worker_.client_closed(*this); }
+void Client::stream_closed() {
+  worker_.client_closed(*this);
+}
 
 void Client::drain() {
   if (draining_ || phase_ == Phase::ending) return;
@@ -922,7 +925,9 @@ void Client::set_deadline(ring::Duration after) {
   worker_.reactor().timers().set(timer_, worker_.reactor().now() + after);
 }
 
-void Client::no_deadline() { worker_.reactor().timers().clear(timer_); }
+void Client::no_deadline() {
+  worker_.reactor().timers().clear(timer_);
+}
 
 void Client::set_body_deadline() {
   Transaction& t = *transaction_;

@@ -127,8 +127,8 @@ class Client final : private net::Stream::Owner, private Lessee {
   bool draining_ : 1 = false;
   bool processing_ : 1 = false;
   bool data_refused_ : 1 = false;  // DATA was, and no command has come since
-  smtp::ExtensionSet offered_;  // by the last EHLO reply
-  std::uint32_t index_ = 0;     // in Worker::clients_
+  smtp::ExtensionSet offered_;     // by the last EHLO reply
+  std::uint32_t index_ = 0;        // in Worker::clients_
   smtp::Session session_;
   smtp::LineReader lines_;
   absl::InlinedVector<ring::Slice, 1> input_;  // received, not yet processed

@@ -5,8 +5,8 @@
 #include <cerrno>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "gateway/address.h"
+#include "net/listen.h"
 
 namespace ringmx::gateway {
 
@@ -36,12 +36,15 @@ ConnectResult connect_result(int error) noexcept {
 
 }  // namespace
 
-UpstreamConnection::UpstreamConnection(UpstreamPool& pool, net::StreamMemory memory, net::StreamTraffic traffic)
+UpstreamConnection::UpstreamConnection(UpstreamPool& pool, net::StreamMemory memory,
+                                       net::StreamTraffic traffic)
     : pool_(pool), stream_(pool.reactor_, memory, traffic, *this), dialogue_(pool.config_.reply_limit) {}
 
 UpstreamConnection::~UpstreamConnection() = default;
 
-bool UpstreamConnection::exclusive() const noexcept { return !pool_.config_.reuse; }
+bool UpstreamConnection::exclusive() const noexcept {
+  return !pool_.config_.reuse;
+}
 
 void UpstreamConnection::move_to(State state) noexcept {
   const auto gauge = [this](State s) -> metrics::Gauge* {
@@ -172,7 +175,8 @@ void UpstreamConnection::quit() {
 void UpstreamConnection::lose(UpstreamLoss loss) {
   if (state_ == State::closing) return;
   if (state_ <= State::hello) {
-    return fail_to_connect(loss == UpstreamLoss::timeout ? ConnectResult::timeout : ConnectResult::bad_greeting);
+    return fail_to_connect(loss == UpstreamLoss::timeout ? ConnectResult::timeout
+                                                         : ConnectResult::bad_greeting);
   }
   // An idle connection that its server closes is the normal end of one.
   if (state_ != State::idle || loss != UpstreamLoss::closed) pool_.counters_.lost[loss].add();
@@ -223,7 +227,7 @@ bool UpstreamConnection::handle_reply(Stage stage, const smtp::Reply& reply) {
         if (stage == Stage::ehlo) capabilities_ = smtp::parse_ehlo_reply(reply.text);
         ready();
       } else if (stage == Stage::ehlo && reply.permanent()) {
-        command(Stage::helo, absl::StrCat("HELO", std::string_view(pool_.hello_).substr(4)));
+        command(Stage::helo, "HELO" + pool_.hello_.substr(4));
       } else {
         fail_to_connect(ConnectResult::bad_greeting);
       }
@@ -361,7 +365,7 @@ UpstreamPool::UpstreamPool(ring::Reactor& reactor, net::StreamMemory memory, net
       traffic_(traffic),
       config_(config),
       address_(socket_address(config.address)),
-      hello_(absl::StrCat("EHLO ", hostname, "\r\n")),
+      hello_("EHLO " + std::string(hostname) + "\r\n"),
       counters_(counters),
       owner_(owner) {}
 
@@ -382,7 +386,8 @@ UpstreamConnection* UpstreamPool::connect(Lessee& lessee) {
     counters_.connects[ConnectResult::error].add();
     return nullptr;
   }
-  auto& connection = connections_.emplace_back(std::make_unique<UpstreamConnection>(*this, memory_, traffic_));
+  auto& connection =
+      connections_.emplace_back(std::make_unique<UpstreamConnection>(*this, memory_, traffic_));
   connection->index_ = static_cast<std::uint32_t>(connections_.size() - 1);
   connection->start(&lessee);
   connection->stream_.connect(fd, address_);

@@ -136,7 +136,9 @@ class UpstreamPool {
   // A connect failed a short while ago: other upstreams are to be preferred.
   [[nodiscard]] bool avoided() const noexcept { return reactor_.now() < avoid_until_; }
   // Nothing until a connection was made.
-  [[nodiscard]] const smtp::Capabilities* capabilities() const noexcept { return known_ ? &capabilities_ : nullptr; }
+  [[nodiscard]] const smtp::Capabilities* capabilities() const noexcept {
+    return known_ ? &capabilities_ : nullptr;
+  }
   [[nodiscard]] std::size_t connections() const noexcept { return connections_.size(); }
 
   // No new use of connections; the idle ones say QUIT.

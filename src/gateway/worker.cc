@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "ringmx/smtp/forward.h"
 
 namespace ringmx::gateway {
@@ -43,7 +42,8 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
   for (std::size_t i = 0; i < config.upstreams.size(); ++i) {
     pools_.push_back(std::make_unique<UpstreamPool>(reactor_, net::StreamMemory{upstream_buffers_, text_},
                                                     traffic(metrics::Side::upstream), config.upstreams[i],
-                                                    config.server.hostname, counters.upstreams[i], *this));
+                                                    config.server.hostname, counters.upstreams[i],
+                                                    static_cast<UpstreamPool::Owner&>(*this)));
   }
   listeners_.resize(config.listeners.size());
   for (std::size_t i = 0; i < listeners_.size(); ++i) {
@@ -58,15 +58,16 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
                       .junk_command_limit = c.junk_command_limit,
                       .bare_lf_ends_line = c.bare_lf_in_commands};
     listener.line_limit = smtp::longest_line(listener.rules, c.extensions);
-    listener.greeting = absl::StrCat("220 ", config.server.hostname, c.banner.empty() ? "" : " ", c.banner, "\r\n");
-    listener.helo_reply = absl::StrCat("250 ", config.server.hostname, "\r\n");
+    listener.greeting = "220 " + config.server.hostname + (c.banner.empty() ? "" : " ") + c.banner + "\r\n";
+    listener.helo_reply = "250 " + config.server.hostname + "\r\n";
     for (std::size_t u = 0; u < config.upstreams.size(); ++u) {
-      const bool named = std::find(c.upstreams.begin(), c.upstreams.end(), config.upstreams[u].name) != c.upstreams.end();
+      const bool named =
+          std::find(c.upstreams.begin(), c.upstreams.end(), config.upstreams[u].name) != c.upstreams.end();
       if (c.upstreams.empty() || named) listener.upstreams.push_back(pools_[u].get());
     }
     offer(listener);
-    listener.acceptor =
-        std::make_unique<net::Acceptor>(reactor_, *this, std::move(sockets[i]), static_cast<std::uint32_t>(i));
+    listener.acceptor = std::make_unique<net::Acceptor>(reactor_, static_cast<net::Acceptor::Owner&>(*this), std::move(sockets[i]),
+                                                        static_cast<std::uint32_t>(i));
   }
 }
 
@@ -147,7 +148,9 @@ void Worker::drain_over() {
   for (auto& client : clients_) client->stream_.close();
 }
 
-void Worker::acceptor_closed(net::Acceptor&) { stop_when_empty(); }
+void Worker::acceptor_closed(net::Acceptor&) {
+  stop_when_empty();
+}
 void Worker::connection_closed() {
   if (draining_) stop_when_empty();
 }

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,7 +25,7 @@ struct ListenerContext {
   metrics::ListenerCounters* counters = nullptr;
   smtp::SessionRules rules;
   std::uint32_t line_limit = 0;
-  std::string greeting;    // wire form, as the next two
+  std::string greeting;  // wire form, as the next two
   std::string helo_reply;
   std::string ehlo_reply;
   smtp::Capabilities offered;

@@ -23,7 +23,8 @@ constexpr std::uint64_t nobody = 0;
 Reactor::Reactor(ReactorStatistics& statistics, const ReactorOptions& options)
     : now_(clock_now()),
       timers_(now_),
-      gathers_(std::make_unique_for_overwrite<std::array<Gather, gathers>>()),statistics_(statistics) {
+      gathers_(std::make_unique_for_overwrite<std::array<Gather, gathers>>()),
+      statistics_(statistics) {
   io_uring_params params{};
   params.flags = setup_flags | IORING_SETUP_CQSIZE;
   params.cq_entries = options.completion_entries;
