@@ -132,7 +132,7 @@ class Reader {
  private:
   // A key of the file, as it may be shown.
   static std::string printable(std::string_view key) {
-    const std::string safe = quoted(key);
+    const std::string safe = in_quotes(key);
     return safe.size() == key.size() + 2 ? std::string(key) : safe;
   }
 
@@ -199,7 +199,7 @@ class Reader {
       if (number->get() < 0) return report_range(node, written, field);
       octets = static_cast<std::uint64_t>(number->get());
     } else if (const auto* text = node.as_string()) {
-      written = quoted(text->get());
+      written = in_quotes(text->get());
       if (auto fault = parse_size(text->get(), octets)) return report(node, std::move(*fault));
     } else {
       return report(node, wrong_kind(node, "a size", key));
@@ -215,13 +215,13 @@ class Reader {
     if (const auto* number = node.as_integer()) {
       const std::string digits = std::to_string(std::max<std::int64_t>(number->get(), 0));
       return report(node, {std::to_string(number->get()) + " has no unit",
-                           "write " + quoted(digits + "s") + " if seconds are meant"});
+                           "write " + in_quotes(digits + "s") + " if seconds are meant"});
     }
     const auto* text = node.as_string();
     if (text == nullptr) return report(node, wrong_kind(node, "a duration", key));
     std::chrono::milliseconds value{};
     if (auto fault = parse_duration(text->get(), value)) return report(node, std::move(*fault));
-    if (value < field.min || value > field.max) return report_range(node, quoted(text->get()), field);
+    if (value < field.min || value > field.max) return report_range(node, in_quotes(text->get()), field);
     *field.to = value;
   }
 
@@ -244,7 +244,7 @@ class Reader {
     Endpoint value;
     if (auto fault = parse_endpoint(text->get(), value)) return report(node, std::move(*fault));
     if (value.family == Endpoint::Family::unix_socket && !field.unix_allowed) {
-      return report(node, {quoted(text->get()) + " is a unix socket, which only an upstream can have",
+      return report(node, {in_quotes(text->get()) + " is a unix socket, which only an upstream can have",
                            "write " + example_text(key) + ", for example"});
     }
     *field.to = std::move(value);
@@ -256,7 +256,7 @@ class Reader {
     const auto* const end = std::end(policy_names);
     const auto* const found = std::find(std::begin(policy_names), end, text->get());
     if (found == end)
-      return report(node, {quoted(text->get()) + " is not a choice here", "write " + range_text(field)});
+      return report(node, {in_quotes(text->get()) + " is not a choice here", "write " + range_text(field)});
     *field.to = static_cast<FaultPolicy>(found - std::begin(policy_names));
   }
 
@@ -268,9 +268,9 @@ class Reader {
         const auto known = extension_keywords(smtp::ExtensionSet::all());
         const auto near = nearest(keyword, known);
         return report(at,
-                      {quoted(keyword) + " is not an extension that ringmx offers",
+                      {in_quotes(keyword) + " is not an extension that ringmx offers",
                        near.empty() ? "the extensions are " + enumerate({known.begin(), known.end()}, "and")
-                                    : "did you mean " + quoted(near) + "?"});
+                                    : "did you mean " + in_quotes(near) + "?"});
       }
       if (set.has(extension)) return report_twice(at, keyword);
       set.add(extension);
@@ -288,7 +288,7 @@ class Reader {
   }
 
   void report_twice(const toml::node& at, const std::string& word) {
-    report(at, {quoted(word) + " is listed twice", "list it once"});
+    report(at, {in_quotes(word) + " is listed twice", "list it once"});
   }
 
   template <class Take>
@@ -361,7 +361,7 @@ void check_unique(Reader& reader, const std::vector<T>& parts, const std::vector
         std::find_if(parts.begin(), before, [&](const T& p) { return p.name == parts[i].name; });
     if (same_name != before && !parts[i].name.empty()) {
       reader.report(place_of(tables[i], "name"), section + ".name",
-                    {quoted(parts[i].name) + " is already the name of the " + section +
+                    {in_quotes(parts[i].name) + " is already the name of the " + section +
                          line_of(tables[static_cast<std::size_t>(same_name - parts.begin())], "name"),
                      "write another name"});
     }
@@ -369,7 +369,7 @@ void check_unique(Reader& reader, const std::vector<T>& parts, const std::vector
         std::find_if(parts.begin(), before, [&](const T& p) { return p.address == parts[i].address; });
     if (same_address != before && given(parts[i].address)) {
       reader.report(place_of(tables[i], "address"), section + ".address",
-                    {quoted(parts[i].address.text()) + " is already the address of the " + section +
+                    {in_quotes(parts[i].address.text()) + " is already the address of the " + section +
                          line_of(tables[static_cast<std::size_t>(same_address - parts.begin())], "address"),
                      "write another address, or remove one of the two"});
     }
@@ -382,7 +382,7 @@ void check_upstream_names(Reader& reader, const Config& config, const Origin& or
   for (const Upstream& upstream : config.upstreams) {
     if (upstream.name.empty()) continue;
     known.push_back(upstream.name);
-    shown.push_back(quoted(upstream.name));
+    shown.push_back(in_quotes(upstream.name));
   }
   for (std::size_t i = 0; i < config.listeners.size(); ++i) {
     for (const std::string& name : config.listeners[i].upstreams) {
@@ -392,7 +392,7 @@ void check_upstream_names(Reader& reader, const Config& config, const Origin& or
         if (element.value_exact<std::string>() == name) at = element.source().begin;
       }
       reader.report(at, "listener.upstreams",
-                    {"there is no upstream " + quoted(name),
+                    {"there is no upstream " + in_quotes(name),
                      known.empty() ? "write an [[upstream]] with this name"
                                    : "write one of those there are: " + enumerate(shown, "or")});
     }
@@ -406,12 +406,12 @@ void check_addresses(Reader& reader, const Config& config, const Origin& origin)
     if (is_wildcard(address)) {
       reader.report(
           at, "upstream.address",
-          {quoted(address.text()) + " is not one host's address", "write the mail server's own address"});
+          {in_quotes(address.text()) + " is not one host's address", "write the mail server's own address"});
     }
     for (const Listener& listener : config.listeners) {
       if (!given(address) || !leads_to(address, listener.address)) continue;
       reader.report(at, "upstream.address",
-                    {quoted(address.text()) + " is where the listener " + quoted(listener.name) +
+                    {in_quotes(address.text()) + " is where the listener " + in_quotes(listener.name) +
                          " takes mail: it would go round in circles",
                      "write the mail server's address"});
     }
@@ -421,7 +421,7 @@ void check_addresses(Reader& reader, const Config& config, const Origin& origin)
         !given(config.metrics.address))
       continue;
     reader.report(place_of(origin.metrics, "address"), "metrics.address",
-                  {quoted(config.metrics.address.text()) + " collides with the listener" +
+                  {in_quotes(config.metrics.address.text()) + " collides with the listener" +
                        line_of(origin.listeners[i], "address"),
                    "write another port"});
   }
@@ -503,7 +503,7 @@ bool parse(std::string_view text, const std::string& file, Config& out, std::vec
   } catch (const toml::parse_error& error) {
     const std::string_view description = error.description();
     reader.report(error.source().begin, "",
-                  {"not TOML: " + std::string(description),
+                  {"not TOML: " + on_one_line(description),
                    description.find("redefine") != description.npos
                        ? "write each key once, and a [[listener]] or [[upstream]] for each one of several"
                        : R"(write key = value, with text and units in quotes: hostname = "mx.example.com")"});

@@ -19,7 +19,7 @@ Duration timeout(std::chrono::milliseconds& to) {
 }
 
 Text name(std::string& to) {
-  return {&to, check_name, "1 to 64 of A-Z a-z 0-9 - _ ."};
+  return {&to, check_name, "1 to 64 letters, digits, hyphens, underscores and dots"};
 }
 
 template <class... F>
@@ -31,16 +31,16 @@ Overloaded(F...) -> Overloaded<F...>;
 
 std::string size_text(std::uint64_t octets) {
   const std::string text = format_size(octets);
-  return text.find('B') == text.npos ? text : quoted(text);
+  return text.find('B') == text.npos ? text : in_quotes(text);
 }
 std::string duration_text(std::chrono::milliseconds d) {
-  return quoted(format_duration(d));
+  return in_quotes(format_duration(d));
 }
 
 template <class Words>
 std::string list_text(const Words& words) {
   std::string out;
-  for (const auto& word : words) out += (out.empty() ? "" : ", ") + quoted(word);
+  for (const auto& word : words) out += (out.empty() ? "" : ", ") + in_quotes(word);
   return "[" + out + "]";
 }
 
@@ -177,7 +177,7 @@ std::string range_text(const Field& field) {
             return std::string(f.unix_allowed ? R"("a.b.c.d:port", "[ipv6]:port" or "unix:/path")"
                                               : R"("a.b.c.d:port" or "[ipv6]:port")");
           },
-          [](const Policy&) { return quoted(policy_names[0]) + " or " + quoted(policy_names[1]); },
+          [](const Policy&) { return in_quotes(policy_names[0]) + " or " + in_quotes(policy_names[1]); },
           [](const Extensions&) {
             const auto all = extension_keywords(smtp::ExtensionSet::all());
             return enumerate({all.begin(), all.end()}, "and");
@@ -194,9 +194,9 @@ std::string value_text(const Field& field) {
           [](const Size& f) { return std::visit([](const auto* to) { return size_text(*to); }, f.to); },
           [](const Duration& f) { return duration_text(*f.to); },
           [](const Flag& f) { return std::string(*f.to ? "true" : "false"); },
-          [](const Text& f) { return quoted(*f.to); },
-          [](const Address& f) { return quoted(f.to->text()); },
-          [](const Policy& f) { return quoted(policy_names[static_cast<std::size_t>(*f.to)]); },
+          [](const Text& f) { return in_quotes(*f.to); },
+          [](const Address& f) { return in_quotes(f.to->text()); },
+          [](const Policy& f) { return in_quotes(policy_names[static_cast<std::size_t>(*f.to)]); },
           [](const Extensions& f) { return list_text(extension_keywords(*f.to)); },
           [](const Names& f) { return list_text(*f.to); },
       },

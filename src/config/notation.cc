@@ -76,14 +76,14 @@ std::string canonical(int family, const std::string& host) {
 std::optional<Fault> parse_port(std::string_view text, std::uint16_t& port) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
   if (error == std::errc() && end == text.data() + text.size() && port != 0) return std::nullopt;
-  return Fault{quoted(text) + " is not a port", "write a number from 1 to 65535 behind the last colon"};
+  return Fault{in_quotes(text) + " is not a port", "write a number from 1 to 65535 behind the last colon"};
 }
 
 constexpr std::size_t unix_path_limit = sizeof(sockaddr_un::sun_path) - 1;
 
 std::optional<Fault> parse_unix(std::string_view path, Endpoint& out) {
   if (path.empty() || path.front() != '/' || !std::all_of(path.begin(), path.end(), is_printable))
-    return Fault{quoted(path) + " is not an absolute path", R"(write "unix:/run/mta.sock", for example)"};
+    return Fault{in_quotes(path) + " is not an absolute path", R"(write "unix:/run/mta.sock", for example)"};
   if (path.size() > unix_path_limit) {
     return Fault{"the path of the socket has " + std::to_string(path.size()) + " bytes",
                  "write a path of at most " + std::to_string(unix_path_limit) + " bytes"};
@@ -96,10 +96,11 @@ std::optional<Fault> parse_ipv6(std::string_view text, Endpoint& out) {
   const std::size_t bracket = text.find(']');
   const std::string host(text.substr(1, bracket == text.npos ? bracket : bracket - 1));
   if (bracket == text.npos || !is_numeric(AF_INET6, host))
-    return Fault{quoted(text) + " is not an IPv6 address with a port", R"(write "[::1]:25", for example)"};
+    return Fault{in_quotes(text) + " is not an IPv6 address with a port", R"(write "[::1]:25", for example)"};
   const std::string_view rest = text.substr(bracket + 1);
   if (rest.empty() || rest.front() != ':')
-    return Fault{quoted(text) + " has no port", "write " + quoted("[" + host + "]:25") + ", for example"};
+    return Fault{in_quotes(text) + " has no port",
+                 "write " + in_quotes("[" + host + "]:25") + ", for example"};
   std::uint16_t port = 0;
   if (auto fault = parse_port(rest.substr(1), port)) return fault;
   out = Endpoint{Endpoint::Family::ipv6, canonical(AF_INET6, host), port, ""};
@@ -112,21 +113,21 @@ std::optional<Fault> parse_ipv4(std::string_view text, Endpoint& out) {
   const std::size_t colon = whole.rfind(':');
   const std::string host = whole.substr(0, colon);
   if (is_numeric(AF_INET6, whole) || is_numeric(AF_INET6, host)) {
-    return Fault{quoted(text) + " has an IPv6 address without brackets",
+    return Fault{in_quotes(text) + " has an IPv6 address without brackets",
                  "write " +
-                     (is_numeric(AF_INET6, whole) ? quoted("[" + whole + "]:25") + ", with its port"
-                                                  : quoted("[" + host + "]" + whole.substr(colon))) +
+                     (is_numeric(AF_INET6, whole) ? in_quotes("[" + whole + "]:25") + ", with its port"
+                                                  : in_quotes("[" + host + "]" + whole.substr(colon))) +
                      ", for example"};
   }
   if (is_numeric(AF_INET, whole))
-    return Fault{quoted(text) + " has no port", "write " + quoted(whole + ":25") + ", for example"};
+    return Fault{in_quotes(text) + " has no port", "write " + in_quotes(whole + ":25") + ", for example"};
   if (colon != whole.npos && (host.empty() || host == "*")) {
-    return Fault{quoted(text) + " names no address", "write " + quoted("0.0.0.0" + whole.substr(colon)) +
-                                                         " or " + quoted("[::]" + whole.substr(colon)) +
-                                                         " for every address of this host"};
+    return Fault{in_quotes(text) + " names no address",
+                 "write " + in_quotes("0.0.0.0" + whole.substr(colon)) + " or " +
+                     in_quotes("[::]" + whole.substr(colon)) + " for every address of this host"};
   }
   if (!is_numeric(AF_INET, host)) {
-    return Fault{quoted(text) + " is not a numeric address (names are not resolved)",
+    return Fault{in_quotes(text) + " is not a numeric address (names are not resolved)",
                  R"(write "127.0.0.1:25", "[::1]:25" or "unix:/run/mta.sock", for example)"};
   }
   std::uint16_t port = 0;
@@ -154,7 +155,7 @@ std::size_t distance(std::string_view a, std::string_view b) {
 std::optional<Fault> parse_size(std::string_view text, std::uint64_t& octets) {
   if (parse_quantity(text, size_units, std::numeric_limits<std::uint64_t>::max(), octets))
     return std::nullopt;
-  return Fault{quoted(text) + " is not a size",
+  return Fault{in_quotes(text) + " is not a size",
                R"(write a number of octets, or one with B, KiB, MiB, GiB or TiB: "64KiB")"};
 }
 
@@ -162,7 +163,7 @@ std::optional<Fault> parse_duration(std::string_view text, std::chrono::millisec
   constexpr std::int64_t max = std::chrono::milliseconds::max().count();
   std::uint64_t count = 0;
   if (!parse_quantity(text, duration_units, static_cast<std::uint64_t>(max), count))
-    return Fault{quoted(text) + " is not a duration", R"(write a number with ms, s, m or h: "30s")"};
+    return Fault{in_quotes(text) + " is not a duration", R"(write a number with ms, s, m or h: "30s")"};
   out = std::chrono::milliseconds(count);
   return std::nullopt;
 }
@@ -172,13 +173,13 @@ std::optional<Fault> parse_endpoint(std::string_view text, Endpoint& out) {
   if (text.substr(0, scheme.size()) == scheme) return parse_unix(text.substr(scheme.size()), out);
   // inet_pton() would stop at a NUL and take what stands before it.
   if (text.find('\0') != text.npos)
-    return Fault{quoted(text) + " is not an address", R"(write "127.0.0.1:25", for example)"};
+    return Fault{in_quotes(text) + " is not an address", R"(write "127.0.0.1:25", for example)"};
   return !text.empty() && text.front() == '[' ? parse_ipv6(text, out) : parse_ipv4(text, out);
 }
 
 std::optional<Fault> check_domain(std::string_view text) {
   const auto fault = [&](std::string_view why) {
-    return Fault{quoted(text) + " is not a host name: " + std::string(why),
+    return Fault{in_quotes(text) + " is not a host name: " + std::string(why),
                  R"(write the name that the MX record gives, as "mx.example.com")"};
   };
   if (text.size() > 253) return fault("it has more than 253 characters");
@@ -206,14 +207,14 @@ std::optional<Fault> check_name(std::string_view text) {
         return is_letter(c) || is_digit(c) || c == '-' || c == '_' || c == '.';
       }))
     return std::nullopt;
-  return Fault{quoted(text) + " is not a name",
+  return Fault{in_quotes(text) + " is not a name",
                "write 1 to 64 letters, digits, hyphens, underscores and dots"};
 }
 
 std::optional<Fault> check_banner(std::string_view text) {
   // "220 " host name (253) SP banner CRLF stays within the 512 octets of RFC 5321 4.5.3.1.5.
   if (text.size() <= 250 && std::all_of(text.begin(), text.end(), is_printable)) return std::nullopt;
-  return Fault{quoted(text) + " does not fit into the greeting",
+  return Fault{in_quotes(text) + " does not fit into the greeting",
                "write at most 250 printable ASCII characters"};
 }
 
@@ -226,20 +227,27 @@ std::string format_duration(std::chrono::milliseconds d) {
   return format_quantity(static_cast<std::uint64_t>(d.count()), duration_units);
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   constexpr std::size_t longest = 80;
-  constexpr std::string_view hex = "0123456789ABCDEF";
   std::string out = "\"";
   for (const char c : text.substr(0, longest)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < ' ' || byte == 0x7f) {
-      out.append("\\u00").append(1, hex[byte >> 4]).append(1, hex[byte & 15]);
-    } else {
-      if (c == '"' || c == '\\') out += '\\';
-      out += c;
-    }
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
   }
-  return out + (text.size() > longest ? "...\"" : "\"");
+  return on_one_line(out) + (text.size() > longest ? "...\"" : "\"");
+}
+
+std::string on_one_line(std::string_view text) {
+  constexpr std::string_view hex = "0123456789ABCDEF";
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < ' ' || byte == 0x7f)
+      out.append("\\u00").append(1, hex[byte >> 4]).append(1, hex[byte & 15]);
+    else
+      out += c;
+  }
+  return out;
 }
 
 std::string enumerate(const std::vector<std::string>& words, std::string_view conjunction) {
@@ -253,7 +261,7 @@ std::string enumerate(const std::vector<std::string>& words, std::string_view co
 
 std::string_view nearest(std::string_view word, const std::vector<std::string_view>& known) {
   std::string_view best;
-  std::size_t best_distance = std::max<std::size_t>(2, word.size() / 3) + 1;
+  std::size_t best_distance = std::max<std::size_t>(2, (word.size() + 1) / 3) + 1;
   if (word.size() > 64) return best;
   for (const std::string_view candidate : known) {
     // Postfix's smtpd_recipient_limit is our recipient_limit, and a size_limit our message_size_limit.

@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -42,7 +41,9 @@ struct Fault {
 [[nodiscard]] std::string format_duration(std::chrono::milliseconds d);
 
 // `text` as a TOML string, on one line whatever it holds; a long one is cut off with "...".
-[[nodiscard]] std::string quoted(std::string_view text);
+[[nodiscard]] std::string in_quotes(std::string_view text);
+// `text` with its control characters as TOML escapes.
+[[nodiscard]] std::string on_one_line(std::string_view text);
 // "a, b and c"
 [[nodiscard]] std::string enumerate(const std::vector<std::string>& words, std::string_view conjunction);
 // The one of `known` that somebody who wrote `word` probably meant; "" if none is near.
