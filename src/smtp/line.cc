@@ -56,7 +56,6 @@ void LineReader::consume() noexcept {
   buffer_.reset();
   rest_ = 0;
   held_ = 0;
-  after_cr_ = false;
   dropping_ = false;
 }
 

@@ -104,8 +104,8 @@ TEST_P(Mode, EveryShortStreamInEveryWayOfCutting) {
   every_short_string(6, lenient, {2, 3, 4, 5, 6, 512}, true);
 }
 
-TEST_P(Mode, EveryStreamOfEightCutOnceAndTwice) {
-  every_short_string(8, lenient, {5}, false);
+TEST_P(Mode, EveryStreamCutOnceAndTwice) {
+  every_short_string(LONGEST_STRING, lenient, {5}, false);
 }
 
 TEST_P(Mode, RandomStreamsInRandomPieces) {

@@ -121,7 +121,7 @@ class BodyFilter {
 
 template <class Sink>
 std::size_t BodyFilter::feed(std::string_view input, Sink&& sink) {
-  if (ended_ || input.empty()) return 0;
+  if (input.empty()) return 0;
 
   if (cr_pending()) {  // held back by the last call, so step() can't find it in `input`
     if (input[0] != '\n') {
