@@ -564,7 +564,7 @@ class ScriptedUpstream:
         self.address = address or free_address()
         self.accepted = []  # contents, as transmitted, dots un-stuffed
         self.connections = []
-        self.reached = set()  # stages that a fault was met at
+        self.reached = set()  # stages at which a fault has happened
         self._changed = threading.Condition()
         self._listener = None
         self.start()
@@ -592,7 +592,7 @@ class ScriptedUpstream:
     def wait_until_reached(self, stage):
         with self._changed:
             if not self._changed.wait_for(lambda: stage in self.reached, PATIENCE):
-                raise AssertionError(f"the upstream never came to {stage}")
+                raise AssertionError(f"the upstream never failed at {stage}")
 
     def _accept(self, listener):
         while True:
@@ -613,10 +613,12 @@ class ScriptedUpstream:
     def _at(self, connection, stage, usual):
         fault = self.faults.get(stage)
         if fault:
-            with self._changed:
-                self.reached.add(stage)
-                self._changed.notify_all()
-            return fault(connection, usual)
+            try:
+                return fault(connection, usual)
+            finally:
+                with self._changed:
+                    self.reached.add(stage)
+                    self._changed.notify_all()
         connection.send(usual)
         return usual
 
