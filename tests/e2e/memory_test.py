@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an idle session costs in user memory: at most 1.5 KiB."""
 
+import pathlib
+
 import harness
 
 SESSIONS = 2000
@@ -9,8 +11,9 @@ LIMIT = 1.5 * 1024  # octets for each
 
 class Idle(harness.TestCase):
     def setUp(self):
-        if "Sanitizer" in str(harness.run(["ldd", harness.RINGMX])) or harness.TIMEOUT_SCALE > 1:
-            self.skipTest("a sanitizer's or valgrind's memory is not ringmx's")
+        binary = pathlib.Path(harness.RINGMX)
+        if binary.exists() and any(name in binary.read_bytes() for name in (b"__asan_init", b"__tsan_init")):
+            self.skipTest("a sanitizer's memory is not ringmx's")
         self.sink_ = self.sink()
         self.proxy = self.ringmx([self.sink_])
         # One client's worth of everything that is allocated once: each receive buffer is used in
