@@ -274,6 +274,7 @@ class Replies(harness.TestCase):
             client.command("MAIL FROM:<sender@example.test>", 250)
             client.command("RCPT TO:<bad@example.test>", 550)
             client.command("DATA", 503, 554)
+            client.command("RSET", 250)
             client.deliver()
             client.quit()
         self.assertEqual(len(upstream.accepted), 2)
