@@ -2,9 +2,11 @@
 """tools/demo, on a tree that is built: it starts quickly, says where everything is, shows what
 arrives and ends cleanly, without a terminal and on ports that are free."""
 
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -16,9 +18,9 @@ class Demo(harness.TestCase):
         if os.path.realpath(harness.RINGMX) != str(harness.SOURCE_ROOT / "build" / "ringmx"):
             self.skipTest("tools/demo runs build/ringmx, and that is not what is tested")
         # The usual port is taken, whoever else may hold it.
-        self.taken = harness.socket.socket()
+        self.taken = socket.socket()
         self.addCleanup(self.taken.close)
-        with harness.contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
             self.taken.bind(("127.0.0.1", 2525))
             self.taken.listen()
         self.mail = harness.temporary_directory() / "mail"
@@ -42,7 +44,7 @@ class Demo(harness.TestCase):
 
     @staticmethod
     def kill(demo):
-        with harness.contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(demo.pid, signal.SIGKILL)
 
     def check_end(self, demo):

@@ -11,6 +11,7 @@ Environment:
 Nothing here sleeps to let something happen: every wait is for a condition, with a deadline.
 """
 
+import asyncio
 import atexit
 import contextlib
 import ctypes
@@ -19,6 +20,7 @@ import itertools
 import os
 import pathlib
 import re
+import resource
 import select
 import shutil
 import signal
@@ -34,8 +36,6 @@ import unittest
 SOURCE_ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCE_ROOT / "tools"))
 
-import asyncio  # noqa: E402
-
 import message_sink  # noqa: E402
 
 RINGMX = os.environ.get("RINGMX", str(SOURCE_ROOT / "build" / "ringmx"))
@@ -43,6 +43,10 @@ REACTORS = int(os.environ.get("RINGMX_REACTORS", "1"))
 TIMEOUT_SCALE = float(os.environ.get("RINGMX_TIMEOUT_SCALE", "1"))
 LOAD_SCALE = float(os.environ.get("RINGMX_LOAD_SCALE", "1"))
 PATIENCE = 10 * TIMEOUT_SCALE  # how long anything may take that ought to happen at once
+
+# Thousands of sessions are opened from here.
+_, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(_most, 20000), _most))
 
 
 def duration(seconds):

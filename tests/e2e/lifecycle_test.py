@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The daemon: its command line, its start, its end, its sockets and its metrics page."""
 
+import contextlib
 import json
 import re
 import signal
+import socket
+import threading
 import urllib.parse
 
 import harness
@@ -81,7 +84,7 @@ class CommandLine(harness.TestCase):
         self.assertIn("nobody", output + errors)
 
     def test_run_where_the_address_is_taken(self):
-        taken = harness.socket.socket()
+        taken = socket.socket()
         self.addCleanup(taken.close)
         taken.bind((harness.HOST, 0))
         taken.listen()
@@ -248,14 +251,14 @@ class Drain(harness.TestCase):
         told = []
 
         def deliver():
-            with harness.contextlib.suppress(AssertionError, ConnectionError):  # 421, or closed
+            with contextlib.suppress(AssertionError, ConnectionError):  # 421, or closed
                 while True:
                     with proxy.client() as client:
                         client.ehlo()
                         client.deliver()
                         told.append(1)
 
-        threads = [harness.threading.Thread(target=deliver) for _ in range(8)]
+        threads = [threading.Thread(target=deliver) for _ in range(8)]
         for thread in threads:
             thread.start()
         sink.wait_for(100)
@@ -305,9 +308,10 @@ class MetricsPage(harness.TestCase):
         self.assertEqual(harness.http_get(self.proxy.metrics_address, "/nonsense")[0], 404)
 
     def test_what_is_no_http_hurts_nobody(self):
-        for octets in (b"\r\n\r\n", b"GET\r\n\r\n", b"\0" * 1000 + b"\r\n\r\n", b"GET /" + b"x" * 100_000, b"EHLO x\r\n"):
+        for octets in (b"\r\n\r\n", b"GET\r\n\r\n", b"\0" * 1000 + b"\r\n\r\n", b"GET /" + b"x" * 100_000,
+                       b"EHLO x\r\n"):
             with Client(self.proxy.metrics_address, greeting=False) as client:
-                with harness.contextlib.suppress(ConnectionError):
+                with contextlib.suppress(ConnectionError):
                     client.send(octets)
                     client.half_close()
                     while client._receive():
@@ -335,12 +339,13 @@ class MetricsPage(harness.TestCase):
                                f"--web.listen-address={address}", "--log.level=warn"])
         server.wait_for_listener(address)
 
-        def query(expression):
-            status, _, body = harness.http_get(address, "/api/v1/query?" + urllib.parse.urlencode({"query": expression}))
+        def values(expression):
+            query = urllib.parse.urlencode({"query": expression})
+            status, _, body = harness.http_get(address, f"/api/v1/query?{query}")
             return [one["value"][1] for one in json.loads(body)["data"]["result"]] if status == 200 else []
 
-        harness.eventually(lambda: query("up") == ["1"], "Prometheus to see ringmx up", 30)
-        harness.eventually(lambda: query('ringmx_messages_total{result="accepted"}') == ["1"], "the message", 30)
+        harness.eventually(lambda: values("up") == ["1"], "Prometheus to see ringmx up", 30)
+        harness.eventually(lambda: values('ringmx_messages_total{result="accepted"}') == ["1"], "the message", 30)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pwd
 import re
 import smtplib
 import subprocess
+import unittest
 
 import harness
 
@@ -38,12 +39,12 @@ postlog   unix-dgram n - n - 1  postlogd
 
     def __init__(self, **parameters):
         if os.geteuid() != 0:
-            raise harness.unittest.SkipTest("Postfix needs root")
+            raise unittest.SkipTest("Postfix needs root")
         self.command = harness.program("postfix")
         try:
             pwd.getpwnam("postfix")
         except KeyError:
-            raise harness.unittest.SkipTest("there is no user postfix") from None
+            raise unittest.SkipTest("there is no user postfix") from None
         self.directory = harness.temporary_directory()
         os.chmod(self.directory, 0o755)
         self.address = harness.free_address()

@@ -5,10 +5,11 @@ oversized lines, slow and early talkers, chunk confusion, other protocols, exhau
 import contextlib
 import re
 import resource
+import threading
 import time
 
 import harness
-from harness import Closed, stuffed
+from harness import Closed
 
 # SMTP smuggling (CVE-2023-51764, -51765, -51766): what some server takes for the end of data.
 ENDS_OF_DATA = [b"\n.\n", b"\r.\r", b"\r.\n", b"\n.\r", b"\n.\r\n", b"\r\n.\n", b"\r.\r\n", b"\r\n.\r",
@@ -686,7 +687,7 @@ class Exhaustion(harness.TestCase):
     def test_every_buffer_is_held(self):
         """More senders than buffers, each with an upstream that does not read: all buffers end up
         waiting for it. Sessions that send a command still get their answer when it reads again."""
-        reads = harness.threading.Event()
+        reads = threading.Event()
         self.addCleanup(reads.set)
         upstream = self.upstream({"body": lambda connection, _: reads.wait(60 * harness.TIMEOUT_SCALE)},
                                  receive_buffer=16384)
@@ -730,7 +731,7 @@ class Exhaustion(harness.TestCase):
 
     def test_one_stuck_upstream_does_not_stop_the_others(self):
         """Fewer than all buffers are held by sessions that wait: the rest serve everybody else."""
-        reads = harness.threading.Event()
+        reads = threading.Event()
         self.addCleanup(reads.set)
         upstream = self.upstream({"body": lambda connection, _: reads.wait(60 * harness.TIMEOUT_SCALE)},
                                  receive_buffer=16384)

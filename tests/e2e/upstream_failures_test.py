@@ -3,7 +3,9 @@
 each command, a 250 behind the end of data only for a message that the upstream has accepted, and a
 session that it can go on with, or one that is closed after a 421."""
 
-import concurrent.futures
+import contextlib
+import socket
+import threading
 
 import harness
 from harness import closes, is_silent, resets, says, says_and_closes, says_twice
@@ -202,13 +204,13 @@ class Connecting(harness.TestCase):
 
     def test_connect_is_never_answered(self):
         # A backlog that is full: the kernel drops further SYNs.
-        listener = harness.socket.socket()
+        listener = socket.socket()
         self.addCleanup(listener.close)
         listener.bind((harness.HOST, 0))
         listener.listen(0)
         full = []
         for _ in range(3):
-            one = harness.socket.socket()
+            one = socket.socket()
             self.addCleanup(one.close)
             one.setblocking(False)
             one.connect_ex(listener.getsockname())
@@ -320,7 +322,7 @@ class Body(harness.TestCase):
 
     def test_stops_reading_in_the_body(self):
         upstream = self.upstream({"body": lambda connection, _: stopped.wait(harness.PATIENCE)})
-        stopped = harness.threading.Event()
+        stopped = threading.Event()
         self.addCleanup(stopped.set)
         proxy = self.ringmx([{"address": upstream.address, **PATIENCE}],
                             listeners=[{"data_timeout": harness.duration(8)}])
@@ -329,7 +331,7 @@ class Body(harness.TestCase):
             client.begin()
             client.command("DATA", 354)
             block = b"x" * 998 + b"\r\n"
-            with harness.contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError):
                 for _ in range(16):
                     client.send(block * 1000)
                 client.send(b".\r\n")
