@@ -3,6 +3,7 @@
 each command, a 250 behind the end of data only for a message that the upstream has accepted, and a
 session that it can go on with, or one that is closed after a 421."""
 
+import concurrent.futures
 import contextlib
 import socket
 import threading
