@@ -20,10 +20,12 @@
 #define HAVE_EXTENDED_MASTER
 #define HAVE_SERVER_RENEGOTIATION_INFO  // RFC 5746's answer, which OpenSSL 3 insists on; no renegotiation
 #define HAVE_SNI
+#define WOLFSSL_ALWAYS_KEEP_SNI  // certificates are chosen by it
 #define HAVE_ALPN
 #define HAVE_SESSION_TICKET
 #define WOLFSSL_NO_DEF_TICKET_ENC_CB  // ticket keys are ringmx's own, shared by all cores
-#define NO_SESSION_CACHE              // a global cache is a lock; tickets carry the state
+#define MICRO_SESSION_CACHE           // tickets carry the state; 5.9.2 does not link without any cache, so
+                                      // every context turns it off: WOLFSSL_SESS_CACHE_OFF
 
 // Hooks: bytes in and out by callback, keys for the kernel, traffic secrets for KeyUpdate.
 #define WOLFSSL_USER_IO
@@ -79,10 +81,14 @@
 #define USE_INTEL_SPEEDUP  // AVX, AVX2, BMI2: chosen at run time
 #endif
 
-// The system.
+// The system, which configure would have looked at.
+#define SIZEOF_LONG 8
+#define SIZEOF_LONG_LONG 8
+#define HAVE___UINT128_T 1  // fe_x25519_asm.S hangs on it
 #define WOLFSSL_GETRANDOM
 #define WOLFSSL_USE_ALIGN
 #define HAVE_THREAD_LS
+#define HAVE_SYS_TIME_H
 #define NO_FILESYSTEM  // PEM comes from memory: files are read before privileges drop
 #define NO_WRITEV
 #define NO_MAIN_DRIVER
