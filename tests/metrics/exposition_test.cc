@@ -79,8 +79,8 @@ TEST(Exposition, TextFormatWordForWord) {
   s.first.upstreams[0].reused.add(15);
   s.second.upstreams[0].lost[UpstreamLoss::unsolicited].add(16);
   s.second.upstreams[0].replies[0][2].add(17);
-  s.first.uring_enters.add(18);
-  s.second.uring_enters.add(19);
+  s.first.uring.enters.add(18);
+  s.second.uring.enters.add(19);
   s.second.draining.set(1);
   s.first.draining.set(1);
 
@@ -189,10 +189,10 @@ ringmx_upstream_replies_total{upstream="mta",stage="rcpt",class="5xx"} 0
 # TYPE ringmx_uring_submissions_total counter
 ringmx_uring_submissions_total{reactor="0"} 0
 ringmx_uring_submissions_total{reactor="1"} 0
-# HELP ringmx_uring_enters_total Calls of io_uring_enter.
-# TYPE ringmx_uring_enters_total counter
-ringmx_uring_enters_total{reactor="0"} 18
-ringmx_uring_enters_total{reactor="1"} 19
+# HELP ringmx_uring.enters_total Calls of io_uring_enter.
+# TYPE ringmx_uring.enters_total counter
+ringmx_uring.enters_total{reactor="0"} 18
+ringmx_uring.enters_total{reactor="1"} 19
 # HELP ringmx_uring_cq_overflows_total Times that the completion queue overflowed.
 # TYPE ringmx_uring_cq_overflows_total counter
 ringmx_uring_cq_overflows_total{reactor="0"} 0
