@@ -369,6 +369,18 @@ TEST(Session, ChunksAreAlwaysCounted) {
   }
 }
 
+// RCPT and BDAT in one segment, and the upstream refuses the RCPT when the octets are already here.
+TEST(Session, NoMessageForNobody) {
+  const SessionRules rules;
+  Session session = in_state(rules, "pending");
+  EXPECT_EQ(say(session, "BDAT 5").action, Action::bdat);
+  session.recipient_replied(false);
+  const Decision decision = say(session, "BDAT 5 LAST");
+  EXPECT_EQ(decision.action, Action::bdat_refuse);
+  EXPECT_EQ(status(decision), "554 5.5.1");
+  EXPECT_FALSE(session.in_transaction());
+}
+
 TEST(Session, AMessageThatLostAChunkIsLost) {
   const SessionRules rules;
   // Refused by us, at first and later; refused by the upstream.
@@ -663,7 +675,7 @@ struct Expected {
 Expected expect(const Model& m, Kind kind, const SessionRules& rules, bool chunking, bool smtputf8) {
   const auto no_message = [&]() -> int {  // why no message may begin or go on
     if (m.broken || !m.open) return 503;
-    if (m.chunked || m.count('?') + m.count('+') > 0) return 0;
+    if (m.count('?') + m.count('+') > 0) return 0;
     return m.count('-') > 0 ? 554 : 503;
   };
   const auto recipient = [&](bool good, int otherwise) -> Expected {
