@@ -352,7 +352,6 @@ void Session::reset(State state) noexcept {
   recipients_accepted_ = 0;
   recipients_pending_ = 0;
   recipient_refused_ = false;
-  smtputf8_ = false;
 }
 
 void Session::recipient_replied(bool accepted) noexcept {

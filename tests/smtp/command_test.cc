@@ -71,6 +71,7 @@ TEST(ParseCommand, SplitsVerbAndArgument) {
       {"NOO", Verb::unknown, ""},
       {"NOOPS", Verb::unknown, ""},
       {"XFORWARD1", Verb::unknown, ""},
+      {"XSTARTTLS", Verb::unknown, ""},  // its last eight letters are a verb
       {"NOOP\0"sv, Verb::unknown, ""},
       {"\0NOOP"sv, Verb::unknown, ""},
       {"N\x0fOP", Verb::unknown, ""},  // 'O' without its upper bits
@@ -393,6 +394,10 @@ TEST(ParsePath, EightBit) {
     EXPECT_EQ(rcpt_fault(to, {}, true), F::none) << path;
   }
   EXPECT_EQ(mail_fault("FROM:<@\xff:a@b> SMTPUTF8"), F::bad_utf8);
+  // What comes behind the line does not complete a character.
+  EXPECT_EQ(rcpt_fault("TO:a@\xc3\xa9"sv.substr(0, 6), {}, true), F::bad_utf8);
+  EXPECT_EQ(rcpt_fault("TO:<a@b> ORCPT=utf-8;\xc3\xa9"sv.substr(0, 22), ExtensionSet::all(), true),
+            F::bad_parameter);
 }
 
 // Every sequence of up to four octets of which the first is above 0x7f, against an encoder: a
