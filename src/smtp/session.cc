@@ -193,8 +193,8 @@ void Session::judge(const Command& command, ExtensionSet offered, Decision& deci
     case Verb::bdat:
       return judge_bdat(command, offered, decision);
     case Verb::data:
-      if (const std::string_view missing = recipients_missing(); !missing.empty()) {
-        return answer(decision, missing);
+      if (const std::string_view why = why_no_message(); !why.empty()) {
+        return answer(decision, why);
       }
       if (state_ == State::chunks) return answer(decision, in_chunks);
       if (!argument.empty()) return answer(decision, no_argument_allowed);
@@ -265,7 +265,7 @@ void Session::judge_bdat(const Command& command, ExtensionSet offered, Decision&
   BdatCommand& bdat = *std::construct_at(&decision.bdat);
   const SyntaxFault fault = parse_bdat(command.argument, bdat);
   if (fault == SyntaxFault::syntax) return answer(decision, bad_bdat, Action::close);
-  std::string_view refusal = recipients_missing();
+  std::string_view refusal = why_no_message();
   if (!offered.has(Extension::chunking)) {
     refusal = not_implemented;
   } else if (refusal.empty() && fault != SyntaxFault::none) {
@@ -275,16 +275,15 @@ void Session::judge_bdat(const Command& command, ExtensionSet offered, Decision&
 }
 
 // Why a message can't begin or go on; empty if it can.
-std::string_view Session::recipients_missing() const noexcept {
+std::string_view Session::why_no_message() const noexcept {
   switch (state_) {
     case State::connected:
     case State::ready:
       return mail_first;
     case State::envelope:
+    case State::chunks:  // the last recipient may have been refused in the meantime
       if (recipients_accepted_ + recipients_pending_ > 0) return {};
       return recipient_refused_ ? no_valid_recipients : rcpt_first;
-    case State::chunks:
-      return {};
     case State::failed:
       return chunk_failed_before;
     case State::message:
@@ -353,7 +352,6 @@ void Session::reset(State state) noexcept {
   recipients_accepted_ = 0;
   recipients_pending_ = 0;
   recipient_refused_ = false;
-  smtputf8_ = false;
 }
 
 void Session::recipient_replied(bool accepted) noexcept {

@@ -110,7 +110,7 @@ class Session {
   void judge_mail(const Command& command, ExtensionSet offered, Decision& decision) const noexcept;
   void judge_rcpt(const Command& command, ExtensionSet offered, Decision& decision) const noexcept;
   void judge_bdat(const Command& command, ExtensionSet offered, Decision& decision) const noexcept;
-  [[nodiscard]] std::string_view recipients_missing() const noexcept;
+  [[nodiscard]] std::string_view why_no_message() const noexcept;
   [[nodiscard]] bool junk(const Decision& decision) const noexcept;
   void reset(State state) noexcept;
 
