@@ -557,8 +557,8 @@ class ScriptedUpstream:
     """An SMTP server that keeps to the protocol except where the test says otherwise.
 
     `faults` maps a stage to what happens in place of the usual reply: a function of the connection
-    and the usual reply (see the ones below). Stages: greeting, ehlo, mail, rcpt, data, body (the
-    first octets of a message are here, no reply is due), message (all of it is here), rset.
+    and the usual reply (see the ones below). Stages: greeting, ehlo, helo, mail, rcpt, data, body
+    (the first octets of a message are here, no reply is due), message (all of it is here), rset.
     A message is in `accepted` if, and only if, its 250 was sent.
     """
 
@@ -638,7 +638,9 @@ class ScriptedUpstream:
                 keywords = [b"upstream.example.test", *(e.encode() for e in self.extensions)]
                 lines = [b"250-" + keyword for keyword in keywords[:-1]] + [b"250 " + keywords[-1]]
                 self._at(connection, "ehlo", b"\r\n".join(lines) + b"\r\n")
-            elif verb in (b"HELO", b"NOOP"):
+            elif verb == b"HELO":
+                self._at(connection, "helo", b"250 upstream.example.test\r\n")
+            elif verb == b"NOOP":
                 connection.send(b"250 2.0.0 Ok\r\n")
             elif verb == b"MAIL":
                 self._at(connection, "mail", b"250 2.1.0 Ok\r\n")

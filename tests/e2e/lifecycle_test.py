@@ -168,6 +168,7 @@ class Drain(harness.TestCase):
         for client in clients:
             client.expect(421)
             client.expect_close()
+            client.close()
         self.assertEqual(proxy.wait(5), 0)
 
     def test_with_nobody_there_it_ends_at_once(self):
@@ -210,6 +211,8 @@ class Drain(harness.TestCase):
         asked.expect(250)
         asked.expect(421)
         asked.expect_close()
+        for client in (idle, asked, sending):
+            client.close()
         self.assertEqual(proxy.wait(5), 0)
         self.assertEqual([message.content for message in sink.messages], [b"first\r\nsecond\r\n", b"x\r\n"])
 

@@ -5,6 +5,7 @@ oversized lines, slow and early talkers, chunk confusion, other protocols, exhau
 import contextlib
 import re
 import resource
+import signal
 import threading
 import time
 
@@ -30,6 +31,14 @@ def mended_data(octets):
     """What a DATA stream says, mended. Dots are un-stuffed where a line begins, and a line begins
     behind CRLF only. CRLF . LF is a line of one dot, neither stuffed nor the end of data."""
     return mended(re.sub(rb"(?<=\r\n)\.(?!\n)", b"", b"\r\n" + octets)[2:])
+
+
+def grouped(sessions):
+    """The clients of each sequence."""
+    groups = {}
+    for sequence, client in sessions:
+        groups.setdefault(sequence, []).append(client)
+    return groups.items()
 
 
 def every_cut(sequences):
@@ -193,13 +202,14 @@ class Commands(Split):
     def check_one_reply(self, proxy, listener, sequences):
         """sequence: the codes of its replies, and then the session goes on."""
         sessions = self.sessions(proxy, listener, b"EHLO x\r\n", (250,), every_cut(sequences))
-        for sequence, client in sessions:
+        for sequence, clients in grouped(sessions):
             with self.subTest(sequence=sequence):
-                for codes in sequences[sequence]:
-                    reply = client.reply()
-                    self.assertIn(reply.code, codes, reply)
-                client.command("MAIL FROM:<a@example.test>", 250)
-                client.quit()
+                for client in clients:
+                    for codes in sequences[sequence]:
+                        reply = client.reply()
+                        self.assertIn(reply.code, codes, reply)
+                    client.command("MAIL FROM:<a@example.test>", 250)
+                    client.quit()
 
     def test_bare_line_ends(self):
         proxy = self.ringmx([self.sink()], listeners=[{}, {"bare_lf_in_commands": True}])
@@ -521,7 +531,8 @@ class Early(harness.TestCase):
 
 
 class Chunks(Split):
-    """Chunk sizes that lie. Exactly the octets announced are consumed, whatever the answer."""
+    """Chunk sizes that lie. Exactly the octets announced are consumed, whatever the answer. In
+    `check`, None stands for a close."""
 
     AFTER_RCPT = b"EHLO x\r\n" + ENVELOPE
 
@@ -529,35 +540,44 @@ class Chunks(Split):
         sink = self.sink()
         proxy = self.ringmx([sink])
         sessions = self.sessions(proxy, 0, preamble, codes, every_cut(sequences))
-        for sequence, client in sessions:
+        for sequence, clients in grouped(sessions):
             with self.subTest(sequence=sequence):
-                for expected in sequences[sequence]:
-                    reply = client.reply()
-                    self.assertIn(reply.code, expected, reply)
-                client.command("RSET", 250)
-                client.deliver(b"good\r\n")
-                client.quit()
+                for client in clients:
+                    for expected in sequences[sequence]:
+                        if expected is None:
+                            client.expect_close()
+                            break
+                        reply = client.reply()
+                        self.assertIn(reply.code, expected, reply)
+                    else:
+                        client.command("RSET", 250)
+                        client.deliver(b"good\r\n")
+                        client.quit()
         self.assertEqual(sink.refused, [])
         self.assertFalse([m for m in sink.messages if m.sender != "sender@example.test"])
         return sink
 
     def test_with_recipients(self):
-        ok, syntax, order = {250}, {501}, {503}
+        ok, order = {250}, {503}
+        # How many octets follow is not known, so nothing that follows may be looked at: it is closed.
+        refused = [{501}, None]
         self.check(self.AFTER_RCPT, (250, 250, 250), {
             # The octets announced are one short: the LF is the beginning of the next line.
             b"BDAT 5\r\nRSET\r\nNOOP\r\n": [ok, {500}],
             b"BDAT 6\r\nRSET\r\nNOOP\r\n": [ok, ok],
             b"BDAT 0\r\nBDAT 0\r\nBDAT 0\r\nNOOP\r\n": [ok, ok, ok, ok],
             b"BDAT 0 LAST\r\nNOOP\r\n": [ok, ok],
+            b"BDAT 6 LAST x\r\nRSET\r\nNOOP\r\n": [{501}, ok],
+            b"BDAT 6 FIRST\r\nQUIT\r\nNOOP\r\n": [{501}, ok],
             b"BDAT 3 last\r\nx\r\nNOOP\r\n": [ok, ok],
-            b"BDAT 99999999999999999999\r\nNOOP\r\n": [syntax, ok],
-            b"BDAT 000000000000000000000000003\r\nNOOP\r\n": [syntax, ok],
-            b"BDAT 18446744073709551616\r\nNOOP\r\n": [syntax, ok],
-            b"BDAT -1\r\nNOOP\r\n": [syntax, ok],
-            b"BDAT +1\r\nNOOP\r\n": [syntax, ok],
-            b"BDAT 0x10\r\nNOOP\r\n": [syntax, ok],
-            b"BDAT\r\nNOOP\r\n": [syntax, ok],
-            b"BDAT LAST\r\nNOOP\r\n": [syntax, ok],
+            b"BDAT 99999999999999999999\r\nNOOP\r\n": refused,
+            b"BDAT 000000000000000000000000003\r\nNOOP\r\n": refused,
+            b"BDAT 18446744073709551616\r\nNOOP\r\n": refused,
+            b"BDAT -1\r\nNOOP\r\n": refused,
+            b"BDAT +1\r\nNOOP\r\n": refused,
+            b"BDAT 0x10\r\nNOOP\r\n": refused,
+            b"BDAT\r\nNOOP\r\n": refused,
+            b"BDAT LAST\r\nNOOP\r\n": refused,
             b"BDAT 6\r\nRSET\r\nDATA\r\nNOOP\r\n": [ok, order, ok],
             b"BDAT 6\r\nRSET\r\nMAIL FROM:<x@example.test>\r\nNOOP\r\n": [ok, order, ok],
             b"BDAT 6\r\nRSET\r\nRCPT TO:<x@example.test>\r\nNOOP\r\n": [ok, order, ok],
@@ -572,19 +592,6 @@ class Chunks(Split):
             b"BDAT 0\r\nNOOP\r\n": [order, ok],
             b"MAIL FROM:<a@example.test>\r\nBDAT 6\r\nQUIT\r\nNOOP\r\n": [ok, order, ok],
         })
-
-    def test_a_malformed_tail(self):
-        """`BDAT 3 LAST x`: refused; and what follows is either the three octets or the next line,
-        but never something in between."""
-        sink = self.sink()
-        proxy = self.ringmx([sink])
-        with proxy.client() as client:
-            client.send(self.AFTER_RCPT + b"BDAT 3 LAST x\r\n")
-            for code in (250, 250, 250, 501):
-                client.expect(code)
-            client.command("RSET", 250)
-            client.deliver(b"good\r\n")
-        self.assertEqual(len(sink.messages), 1)
 
     def test_a_huge_chunk_is_refused_before_it_is_there(self):
         """Larger than any message may be: refused for its announcement, its octets are dropped."""
@@ -730,7 +737,12 @@ class Exhaustion(harness.TestCase):
         self.assertEqual(len(sink.messages), 1)
 
     def test_one_stuck_upstream_does_not_stop_the_others(self):
-        """Fewer than all buffers are held by sessions that wait: the rest serve everybody else."""
+        """A session that waits holds session_buffers and no more: the rest serve everybody else.
+        Several times, since how much a receive brings at once is the kernel's choice."""
+        for _ in range(8):
+            self.check_one_stuck_upstream()
+
+    def check_one_stuck_upstream(self):
         reads = threading.Event()
         self.addCleanup(reads.set)
         upstream = self.upstream({"body": lambda connection, _: reads.wait(60 * harness.TIMEOUT_SCALE)},
@@ -744,15 +756,22 @@ class Exhaustion(harness.TestCase):
             stuck.ehlo()
             stuck.begin()
             stuck.command("DATA", 354)
+            # ringmx finds a lot at once, more than all its buffers hold, and gets more all the time.
+            proxy.signal(signal.SIGSTOP)
             stuck.socket.settimeout(0.2 * harness.TIMEOUT_SCALE)
             with contextlib.suppress(TimeoutError):
-                for _ in range(500):
+                for n in range(500):
+                    if n == 8:
+                        proxy.signal(signal.SIGCONT)
                     stuck.send(b"x" * 65536)
-            client.ehlo()
-            for _ in range(20):
-                client.deliver(b"x" * 100_000 + b"\r\n")
+            proxy.signal(signal.SIGCONT)
+            try:
+                client.ehlo()
+                for _ in range(20):
+                    client.deliver(b"x" * 100_000 + b"\r\n")
+            finally:
+                reads.set()
             client.quit()
-            reads.set()
         self.assertEqual(len(sink.messages), 20)
 
 

@@ -53,7 +53,7 @@ EVERYWHERE = {
 # Stage: what goes wrong there beyond the above. All of it is a temporary failure for the client.
 STAGES = {
     "greeting": {"says 554": says(b"554 5.7.1 Not you\r\n"), "says 554 and closes": says_and_closes(b"554 no\r\n")},
-    "ehlo": {"refuses": says(b"550 5.7.1 No\r\n")},
+    "ehlo": {},
     "mail": {"says 354": says(b"354 Now?\r\n")},
     "rcpt": {"says 354": says(b"354 Now?\r\n")},
     "data": {"says 250": says(b"250 2.0.0 Ok\r\n")},
@@ -243,6 +243,20 @@ class Connecting(harness.TestCase):
                     self.assertEqual([message.content for message in sink.messages],
                                      [b"%d\r\n" % n for n in range(4)])
                     proxy.stop()
+
+    def test_an_upstream_without_ehlo(self):
+        """It is spoken to as RFC 5321 3.2 says; if it refuses that too, it is none."""
+        upstream = self.upstream({"ehlo": says(b"502 5.5.1 Not implemented\r\n")})
+        proxy = self.ringmx([{"address": upstream.address, "retry_after": "0ms"}])
+        with proxy.client() as client:
+            client.ehlo()
+            client.deliver(CONTENT)
+            self.assertEqual(upstream.accepted, [CONTENT])
+            upstream.faults["helo"] = says(b"550 5.7.1 No\r\n")
+            upstream.close_connections()
+            client.command("MAIL FROM:<sender@example.test>", 250)
+            client.command("RCPT TO:<recipient@example.test>", 451)
+            client.quit()
 
     def test_round_robin(self):
         sinks = [self.sink() for _ in range(3)]
