@@ -19,7 +19,7 @@ struct Endpoint {
   std::string host;  // numeric, without brackets; empty for unix_socket
   std::uint16_t port = 0;
   std::string path;                        // unix_socket only
-  [[nodiscard]] std::string text() const;  // as written in the configuration
+  [[nodiscard]] std::string text() const;  // as a configuration writes it
   friend bool operator==(const Endpoint&, const Endpoint&) = default;
 };
 
@@ -37,6 +37,7 @@ struct Server {
   std::uint32_t receive_buffers = 1024;           // at most so many per reactor
   std::uint32_t session_buffers = 4;  // receive buffers that one session may hold before its client must wait
   std::chrono::milliseconds drain_timeout{30000};  // SIGTERM: running transactions may take so long
+  friend bool operator==(const Server&, const Server&) = default;
 };
 
 struct Listener {
@@ -60,6 +61,7 @@ struct Listener {
   std::chrono::milliseconds data_timeout{180000};     // silence and slowness allowed in a message ...
   std::uint64_t min_data_rate = 1000;  // ... beyond octets received / this (octets per second; 0: off)
   std::chrono::milliseconds send_timeout{300000};  // a client that does not read its replies
+  friend bool operator==(const Listener&, const Listener&) = default;
 };
 
 struct Upstream {
@@ -76,12 +78,14 @@ struct Upstream {
   std::chrono::milliseconds data_timeout{120000};     // the reply to DATA (4.5.3.2.4)
   std::chrono::milliseconds send_timeout{180000};     // a block of the message (4.5.3.2.5)
   std::chrono::milliseconds message_timeout{600000};  // the reply after the end of data (4.5.3.2.6)
+  friend bool operator==(const Upstream&, const Upstream&) = default;
 };
 
 struct Metrics {
   bool enabled = false;  // true if [metrics] is there
   Endpoint address;
   std::uint32_t max_connections = 64;
+  friend bool operator==(const Metrics&, const Metrics&) = default;
 };
 
 // Everything a running ringmx was told. Immutable once loaded.
@@ -90,6 +94,7 @@ struct Config {
   std::vector<Listener> listeners;  // at least one
   std::vector<Upstream> upstreams;  // at least one
   Metrics metrics;
+  friend bool operator==(const Config&, const Config&) = default;
 };
 
 // One thing wrong with a configuration.
@@ -100,7 +105,7 @@ struct Problem {
   std::string key;      // "listener.address"; empty: syntax, or the file as a whole
   std::string message;  // what is wrong
   std::string mend;     // what to write instead
-  // "ringmx.toml:12: listener.address: "mx:25" is not an address; write "127.0.0.1:25", ..."
+  // "ringmx.toml:12:11: listener.address: "mx:25" is not ...; write "127.0.0.1:25", ..."
   [[nodiscard]] std::string text() const;
 };
 

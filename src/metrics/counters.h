@@ -7,20 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "ring/counter.h"
+
 namespace ringmx::metrics {
 
-// A number with one writer, its reactor, and any number of readers. Relaxed loads and stores are
-// plain moves: counting costs what an ordinary increment costs, and no core ever waits for another.
-class Counter {
- public:
-  void add(std::uint64_t n = 1) noexcept {
-    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-  }
-  [[nodiscard]] std::uint64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<std::uint64_t> value_{0};
-};
+using ring::Counter;
 
 class Gauge {
  public:
@@ -145,10 +136,7 @@ struct ReactorCounters {
   ByLabel<Violation> mended;      // protocol_violations_total{type,action="normalized"}
   ByLabel<Side> bytes_received;
   ByLabel<Side> bytes_sent;
-  Counter uring_submissions;
-  Counter uring_enters;
-  Counter uring_cq_overflows;
-  Counter uring_buffer_starvations;
+  ring::ReactorStatistics uring;  // uring_*_total{reactor}
   Gauge draining;
 };
 

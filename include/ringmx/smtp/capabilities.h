@@ -36,6 +36,9 @@ class ExtensionSet {
   friend constexpr ExtensionSet operator&(ExtensionSet a, ExtensionSet b) noexcept {
     return ExtensionSet(static_cast<std::uint16_t>(a.bits_ & b.bits_));
   }
+  friend constexpr ExtensionSet operator|(ExtensionSet a, ExtensionSet b) noexcept {
+    return ExtensionSet(static_cast<std::uint16_t>(a.bits_ | b.bits_));
+  }
   friend constexpr bool operator==(ExtensionSet, ExtensionSet) noexcept = default;
 
  private:

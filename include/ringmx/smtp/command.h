@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -28,7 +29,7 @@ enum class Verb : std::uint8_t {
   turn,
   xclient,
   xforward,  // known, never done here: "not implemented"
-  foreign,   // the first line of another protocol: an HTTP method, a TLS record (ALPACA)
+  foreign,   // another protocol's line: an HTTP method, a header field, a TLS record (ALPACA)
 };
 inline constexpr std::size_t verb_count = static_cast<std::size_t>(Verb::foreign) + 1;
 
@@ -58,7 +59,7 @@ enum class SyntaxFault : std::uint8_t {
   syntax,             // 501 5.5.4
   address,            // 501 5.1.7 (sender) / 5.1.3 (recipient): no valid path
   non_ascii_address,  // 553 5.6.7: 8-bit address without SMTPUTF8
-  bad_utf8,           // 501 5.5.2 (553 5.6.7 in an address): SMTPUTF8, but not UTF-8
+  bad_utf8,           // 553 5.6.7: an address with SMTPUTF8 that is not UTF-8
   unknown_parameter,  // 555 5.5.4: a parameter of an extension that is not offered
   bad_parameter,      // 501 5.5.4: an offered parameter with an impossible value, or twice
 };
@@ -86,7 +87,9 @@ struct BdatCommand {
 //   MAIL: "FROM:" path [SP parameters]; a space behind the colon is allowed, as Postfix does.
 //         SIZE (1 to 20 digits), BODY=7BIT|8BITMIME, SMTPUTF8, RET=FULL|HDRS, ENVID=xtext.
 //   RCPT: "TO:" path; NOTIFY=, ORCPT=addr-type;xtext. `smtputf8`: the transaction said SMTPUTF8.
-//   BDAT: chunk-size [SP "LAST"]; at most 20 digits that fit 63 bits.
+//   BDAT: chunk-size [SP "LAST"]; at most 20 digits that fit 63 bits. The octets follow whatever we
+//         think of the command, so the fault says whether they can be counted: bad_parameter if
+//         out.size is known and only what stands behind it is wrong, syntax if there is no size.
 [[nodiscard]] SyntaxFault parse_mail(std::string_view argument, ExtensionSet offered,
                                      MailCommand& out) noexcept;
 [[nodiscard]] SyntaxFault parse_rcpt(std::string_view argument, ExtensionSet offered, bool smtputf8,

@@ -20,7 +20,7 @@ inline constexpr std::size_t stage_count = static_cast<std::size_t>(Stage::quit)
 // fault (SECURITY row 12, "answers twice").
 class Dialogue {
  public:
-  // So many commands may be out at once.
+  // So many commands may be out at once; a power of two.
   static constexpr std::size_t capacity = 128;
 
   explicit Dialogue(std::uint32_t reply_limit) noexcept : replies_(reply_limit) {}
@@ -41,8 +41,10 @@ class Dialogue {
   // Takes the first reply of `input`. `consumed` and the life time of reply.text as in ReplyReader.
   [[nodiscard]] Event next(std::string_view input, Stage& stage, Reply& reply, std::size_t& consumed);
   [[nodiscard]] ReplyFault reply_fault() const noexcept { return replies_.fault(); }
-  // Nothing is out and no part of a reply is held: the connection is at rest.
-  [[nodiscard]] bool at_rest() const noexcept { return count_ == 0 && !replies_.partial(); }
+  // Nothing is out, no part of a reply is held and nothing was wrong: the connection is at rest.
+  [[nodiscard]] bool at_rest() const noexcept {
+    return count_ == 0 && !replies_.partial() && replies_.fault() == ReplyFault::none;
+  }
 
  private:
   ReplyReader replies_;

@@ -8,7 +8,8 @@
 
 namespace ringmx::smtp {
 
-// What is wrong with a command line as a line, before anybody asks which command it is.
+// What is wrong with a command line as a line, before anybody asks which command it is. A line with
+// several faults is reported as the first of: too_long, nul, bare_cr, bare_lf.
 enum class LineFault : std::uint8_t {
   none,
   too_long,  // longer than the limit; its bytes were dropped up to its end
@@ -29,9 +30,11 @@ struct Line {
 // A bare LF ends a line only where `bare_lf_ends_line` is set (lenient). Where it is not, the line
 // goes on to the next CRLF and is then reported whole as LineFault::bare_lf: one line never becomes
 // two commands. The same for a bare CR, always.
+//
+// A line over the limit is dropped as it comes, whatever its length, and ends where any other would.
 class LineReader {
  public:
-  // `limit`: the longest line, in bytes, its line end included.
+  // `limit`: the longest line, in bytes, its line end included; 2 to 2^31.
   LineReader(std::uint32_t limit, bool bare_lf_ends_line) noexcept
       : limit_(limit), bare_lf_ends_line_(bare_lf_ends_line) {}
 
@@ -45,13 +48,21 @@ class LineReader {
   // Done with the line that peek() returned.
   void consume() noexcept;
 
-  // True while the beginning of a line is held.
-  [[nodiscard]] bool partial() const noexcept;
+  // True while the beginning of a line is held or was dropped, and until consume() when peek() has
+  // found its end.
+  [[nodiscard]] bool partial() const noexcept { return held_ > 0 || dropping_; }
 
  private:
-  // filled in by the implementer
+  [[nodiscard]] Line whole(std::string_view bytes) const noexcept;
+  void hold(std::string_view bytes);
+
+  std::unique_ptr<char[]> buffer_;  // the first held_ bytes of the line at hand
+  std::size_t rest_ = 0;            // bytes of input that completed it; 0: not complete yet
+  std::uint32_t held_ = 0;
   std::uint32_t limit_;
   bool bare_lf_ends_line_;
+  bool after_cr_ = false;  // the input swallowed so far ends with CR
+  bool dropping_ = false;  // the line is over the limit already
 };
 
 }  // namespace ringmx::smtp

@@ -37,17 +37,29 @@ class ReplyReader {
   // Reads the first reply of `input`. True: `reply` is it, and `consumed` are the bytes of `input`
   // it took; reply.text is valid until the next call of next(), and as long as `input`. False: all
   // input was swallowed (consumed = input.size()); either more is needed, or fault() says why there
-  // will never be a reply: the connection is of no further use.
+  // will never be a reply: the connection is of no further use. next("") gives up the memory of a
+  // reply that straddled.
   [[nodiscard]] bool next(std::string_view input, Reply& reply, std::size_t& consumed);
 
   [[nodiscard]] ReplyFault fault() const noexcept { return fault_; }
   // True while the beginning of a reply is held.
-  [[nodiscard]] bool partial() const noexcept;
+  [[nodiscard]] bool partial() const noexcept { return !whole_ && !held_.empty(); }
 
  private:
-  // filled in by the implementer
+  enum class Expect : std::uint8_t { first_digit, second_digit, third_digit, separator, text, line_feed };
+  enum class Verdict : std::uint8_t { more, whole, malformed };
+  // Advances through `input` from `at` up to the end of the reply, or a fault, or of `input`.
+  Verdict scan(std::string_view input, std::size_t& at) noexcept;
+  bool fail(ReplyFault fault, std::string_view input, std::size_t& consumed) noexcept;
+
+  std::string held_;  // the beginning of a reply; if whole_, the reply returned last
   std::uint32_t limit_;
   ReplyFault fault_ = ReplyFault::none;
+  Expect expect_ = Expect::first_digit;
+  bool whole_ = false;
+  bool last_line_ = false;
+  std::uint16_t code_ = 0;       // of the reply; 0: in its first line
+  std::uint16_t line_code_ = 0;  // of this line, as far as it is read
 };
 
 }  // namespace ringmx::smtp

@@ -15,6 +15,9 @@ namespace ringmx::smtp {
 //   - a '.' whose predecessor is LF (a dot at the start of a line: stuffed, or the end of data).
 // Ordinary mail has one mark in some thousand bytes, so a kernel only has to prove quickly that
 // there is none: it compares a vector with its own predecessor, loaded one byte earlier.
+[[nodiscard]] constexpr bool is_mark(char before, char c) noexcept {
+  return ((c == '\n') != (before == '\r')) || c == '\0' || (c == '.' && before == '\n');
+}
 
 // Index of the first mark in `text`, or text.size() if it holds none. `before` is the byte that
 // came before text[0] in the stream; at the start of a message pass '\n', since a dot there is a

@@ -12,15 +12,17 @@
 
 namespace ringmx::smtp {
 
-// What one listener demands of its sessions; shared by all of them, immutable.
+// What one listener demands of its sessions; shared by all of them, immutable. A limit on recipients,
+// errors or junk commands of 0 is none.
 struct SessionRules {
   std::uint64_t message_size_limit = 0;  // octets; 0: none
   std::uint32_t recipient_limit =
       1000;  // RCPT commands per transaction that may be accepted (RFC 5321 4.5.3.1.8)
   std::uint32_t command_line_limit = 512;  // bytes with CRLF; extensions add to it (RFC 5321 4.5.3.1.4)
-  std::uint32_t error_limit = 20;          // after so many 5xx of our own: 421 and close
-  std::uint32_t junk_command_limit =
-      100;                         // NOOP, RSET, VRFY, HELP without a message in between: 421 and close
+  // So many 5xx of our own without a message in between: the last of them becomes 421 and close.
+  std::uint32_t error_limit = 20;
+  // Likewise for NOOP, RSET, VRFY, HELP, a second HELO or EHLO, and an empty BDAT.
+  std::uint32_t junk_command_limit = 100;
   bool bare_lf_ends_line = false;  // lenient command lines
 };
 
@@ -37,10 +39,11 @@ enum class Action : std::uint8_t {
   rcpt,         // the upstream is to be asked about `rcpt`; its reply is the reply
   data,         // the upstream is to be asked; the body follows its 354
   bdat,         // `bdat.size` octets follow; the upstream's reply is the reply
-  bdat_refuse,  // `bdat.size` octets follow and are to be dropped; then send `reply`
+  bdat_refuse,  // `bdat.size` octets follow and are to be dropped; then send `reply`. A transaction, if
+                // any, has failed with it (see chunk_failed()): its message lacks a chunk for good
   rset,         // send `reply` (250); drop the transaction
   quit,         // send `reply` (221) and close
-  close,        // send `reply` (421, 554) and close
+  close,        // send `reply` (421; 501 for a BDAT of unknown length) and close
 };
 
 struct Decision {
@@ -64,34 +67,65 @@ class Session {
   explicit Session(const SessionRules& rules) noexcept : rules_(&rules) {}
 
   // What `line` means now. `offered`: what the last EHLO reply offered, or would. Points into the
-  // line. Changes nothing.
+  // line. Changes nothing. Not to be asked while a message is on its way, from apply() of a data or
+  // of the last bdat to transaction_ended(): what follows may be message, not command.
   [[nodiscard]] Decision decide(const Line& line, ExtensionSet offered) const noexcept;
-  // The owner acts on `decision`.
+  // The owner acts on `decision`. One that ends or begins a transaction (greet.., mail, rset) may have
+  // to wait for the recipients_pending(): their replies would be taken for those of the next.
   void apply(const Decision& decision) noexcept;
 
-  // The upstream's word on the oldest RCPT that has none yet.
+  // The upstream's word on the oldest RCPT that has none yet. Requires recipients_pending() > 0.
   void recipient_replied(bool accepted) noexcept;
   // The upstream refused DATA, or the message is over (accepted, refused or failed): back to the
   // state after EHLO.
   void transaction_ended() noexcept;
   // The upstream accepted a BDAT that was not the last: further chunks may come. (A refused one
-  // ends with chunk_failed(): all but RSET, MAIL.. is answered 503 until the transaction is reset;
-  // RFC 3030 section 2.)
+  // ends with chunk_failed(): the transaction is over, and RCPT, DATA and the chunks that may be on
+  // their way already get 503 until RSET, MAIL, HELO or EHLO; RFC 3030 section 2.)
   void chunk_accepted() noexcept;
   void chunk_failed() noexcept;
 
-  [[nodiscard]] bool greeted() const noexcept;         // HELO or EHLO was accepted
-  [[nodiscard]] bool esmtp() const noexcept;           // the last greeting was EHLO
-  [[nodiscard]] bool in_transaction() const noexcept;  // MAIL was accepted
-  [[nodiscard]] std::uint32_t recipients_accepted() const noexcept;
-  [[nodiscard]] std::uint32_t recipients_pending() const noexcept;  // asked, not answered
+  // HELO or EHLO was accepted.
+  [[nodiscard]] bool greeted() const noexcept { return state_ != State::connected; }
+  // The last greeting was EHLO.
+  [[nodiscard]] bool esmtp() const noexcept { return esmtp_; }
+  // MAIL was accepted, and its transaction has neither ended nor failed.
+  [[nodiscard]] bool in_transaction() const noexcept {
+    return state_ == State::envelope || state_ == State::chunks || state_ == State::message;
+  }
+  [[nodiscard]] std::uint32_t recipients_accepted() const noexcept { return recipients_accepted_; }
+  // Asked, not answered.
+  [[nodiscard]] std::uint32_t recipients_pending() const noexcept { return recipients_pending_; }
 
  private:
-  // filled in by the implementer
+  enum class State : std::uint8_t {
+    connected,  // no HELO or EHLO yet
+    ready,      // no transaction
+    envelope,   // MAIL was accepted
+    chunks,     // a BDAT was, and not the last
+    failed,     // a BDAT was refused
+    message,    // DATA or the last BDAT was accepted, and the upstream's last word is not in
+  };
+  void judge(const Command& command, ExtensionSet offered, Decision& decision) const noexcept;
+  void judge_mail(const Command& command, ExtensionSet offered, Decision& decision) const noexcept;
+  void judge_rcpt(const Command& command, ExtensionSet offered, Decision& decision) const noexcept;
+  void judge_bdat(const Command& command, ExtensionSet offered, Decision& decision) const noexcept;
+  [[nodiscard]] std::string_view recipients_missing() const noexcept;
+  [[nodiscard]] bool junk(const Decision& decision) const noexcept;
+  void reset(State state) noexcept;
+
   const SessionRules* rules_;
+  std::uint32_t recipients_accepted_ = 0;
+  std::uint32_t recipients_pending_ = 0;
+  std::uint32_t errors_ = 0;
+  std::uint32_t junk_commands_ = 0;
+  State state_ = State::connected;
+  bool esmtp_ = false;
+  bool smtputf8_ = false;           // MAIL of this transaction said so
+  bool recipient_refused_ = false;  // one was, in this transaction
 };
 
-// Replies that the gateway itself must give; wire form.
+// Replies that the gateway itself must give, or may want to recognise; wire form.
 namespace replies {
 inline constexpr std::string_view ok = "250 2.0.0 Ok\r\n";
 inline constexpr std::string_view bye = "221 2.0.0 Bye\r\n";
@@ -114,6 +148,12 @@ inline constexpr std::string_view upstream_confused =
     "451 4.3.0 The mail server behind this gateway gave no valid answer, try again later\r\n";
 inline constexpr std::string_view message_too_big = "552 5.3.4 Message size exceeds the limit\r\n";
 inline constexpr std::string_view bare_newline = "550 5.6.11 Bare CR or LF not allowed in a message\r\n";
+inline constexpr std::string_view line_too_long = "500 5.5.2 Line too long\r\n";
+inline constexpr std::string_view too_many_errors =
+    "421 4.7.0 Too many errors, closing transmission channel\r\n";
+inline constexpr std::string_view too_much_junk =
+    "421 4.7.0 Too many commands without a message, closing transmission channel\r\n";
+inline constexpr std::string_view not_smtp = "421 4.7.0 That is not SMTP, closing transmission channel\r\n";
 inline constexpr std::string_view nul_in_message = "550 5.6.11 NUL not allowed in a message\r\n";
 }  // namespace replies
 

@@ -1,0 +1,542 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "config/config.h"
+
+#include <fcntl.h>
+#include <toml++/toml.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+#include "config/keys.h"
+#include "config/notation.h"
+
+// From text to Config in three steps, each of which goes on after a problem so that all of them are
+// reported at once: toml++ makes a tree of the text (and stops at the first error, as parsers must);
+// Reader takes the tree through the descriptions of keys.h into the structs; check() looks at what
+// no key can know alone. In the end the problems are put into the order of the file.
+
+namespace ringmx::config {
+namespace {
+
+using Place = toml::source_position;
+
+std::string_view kind(const toml::node& node) {
+  switch (node.type()) {
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "an array";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a floating-point number";
+    case toml::node_type::boolean:
+      return "a boolean";
+    default:
+      return "a date or time";
+  }
+}
+
+Fault wrong_kind(const toml::node& node, std::string_view wanted, const Key& key) {
+  return {std::string(kind(node)).append(", not ").append(wanted),
+          "write " + example_text(key) + ", for example"};
+}
+
+class Reader {
+ public:
+  Reader(const std::string& file, std::vector<Problem>& problems) : file_(file), problems_(problems) {}
+
+  void report(Place at, std::string key, Fault fault) {
+    problems_.push_back(
+        {file_, at.line, at.column, std::move(key), std::move(fault.message), std::move(fault.mend)});
+  }
+
+  // Names at the top that are not tables of the language.
+  void unknown_sections(const toml::table& root) {
+    std::vector<std::string_view> names;
+    std::vector<std::string> headings;
+    for (const Section& section : language_.sections()) {
+      names.push_back(section.name);
+      headings.push_back(section.heading());
+    }
+    for (auto&& [key, node] : root) {
+      if (std::find(names.begin(), names.end(), key.str()) != names.end()) continue;
+      Fault fault{"unknown", ""};
+      if (const auto homes = homes_of(key.str()); !homes.empty()) {
+        fault = {"not in a table", "put it below " + enumerate(homes, "or")};
+      } else if (const auto near = nearest(key.str(), names); !near.empty()) {
+        const auto index = std::find(names.begin(), names.end(), near) - names.begin();
+        fault.mend = "did you mean " + headings[static_cast<std::size_t>(index)] + "?";
+      } else {
+        fault.mend = "the tables are " + enumerate(headings, "and");
+      }
+      report(key.source().begin, printable(key.str()), std::move(fault));
+    }
+  }
+
+  // [name]; null if it is not there.
+  template <class T>
+  const toml::table* single(const toml::table& root, std::string_view name, T& out) {
+    const toml::node* node = root.get(name);
+    if (node == nullptr) return nullptr;
+    if (const toml::table* table = node->as_table()) {
+      read(*table, name, out);
+      return table;
+    }
+    report(node->source().begin, std::string(name),
+           {std::string(kind(*node)) + ", not a table", "write [" + std::string(name) + "], once"});
+    return nullptr;
+  }
+
+  // [[name]], at least one. The result is parallel to `out`.
+  template <class T>
+  std::vector<const toml::table*> repeated(const toml::table& root, std::string_view name,
+                                           std::vector<T>& out) {
+    std::vector<const toml::table*> tables;
+    const std::string heading = "[[" + std::string(name) + "]]";
+    const auto take = [&](const toml::table& table) {
+      tables.push_back(&table);
+      read(table, name, out.emplace_back());
+    };
+    const toml::node* node = root.get(name);
+    const toml::array* array = node == nullptr ? nullptr : node->as_array();
+    if (node == nullptr || (array != nullptr && array->empty())) {
+      report(node == nullptr ? Place{} : node->source().begin, std::string(name),
+             {"missing", "write at least one " + heading + " with a name and an address"});
+    } else if (array != nullptr) {
+      for (const toml::node& element : *array) {
+        if (const toml::table* table = element.as_table())
+          take(*table);
+        else
+          report(element.source().begin, std::string(name),
+                 {std::string(kind(element)) + ", not a table", "write " + heading});
+      }
+    } else {
+      report(node->source().begin, std::string(name),
+             {std::string(kind(*node)) + ", not an array of tables", "write " + heading});
+      if (const toml::table* table = node->as_table()) take(*table);
+    }
+    return tables;
+  }
+
+ private:
+  // A key of the file, as it may be shown.
+  static std::string printable(std::string_view key) {
+    const std::string safe = in_quotes(key);
+    return safe.size() == key.size() + 2 ? std::string(key) : safe;
+  }
+
+  // The tables that have a key of this name.
+  std::vector<std::string> homes_of(std::string_view name) const {
+    std::vector<std::string> homes;
+    for (const Section& section : language_.sections()) {
+      if (std::any_of(section.keys.begin(), section.keys.end(),
+                      [&](const Key& key) { return key.name == name; }))
+        homes.push_back(section.heading());
+    }
+    return homes;
+  }
+
+  template <class T>
+  void read(const toml::table& table, std::string_view section, T& out) {
+    const std::vector<Key> known = keys(out);
+    const std::string prefix = std::string(section) + ".";
+    for (auto&& [name, node] : table) {
+      const std::string_view word = name.str();
+      const auto key = std::find_if(known.begin(), known.end(), [&](const Key& k) { return k.name == word; });
+      if (key == known.end()) {
+        report(name.source().begin, prefix + printable(word), {"unknown", mend_unknown(word, known)});
+      } else {
+        path_ = prefix + std::string(word);
+        std::visit([&, &value = node](const auto& field) { take(value, *key, field); }, key->field);
+      }
+    }
+    for (const Key& key : known) {
+      if (key.required && !table.contains(key.name)) {
+        report(table.source().begin, prefix + std::string(key.name),
+               {"missing", "write " + example_text(key) + ", for example"});
+      }
+    }
+  }
+
+  std::string mend_unknown(std::string_view name, const std::vector<Key>& known) const {
+    if (const auto homes = homes_of(name); !homes.empty()) return "put it below " + enumerate(homes, "or");
+    std::vector<std::string_view> names;
+    for (const Key& key : known) names.push_back(key.name);
+    if (const auto near = nearest(name, names); !near.empty())
+      return "did you mean " + std::string(near) + "?";
+    return "the keys here are " + enumerate({names.begin(), names.end()}, "and");
+  }
+
+  void report(const toml::node& at, Fault fault) { report(at.source().begin, path_, std::move(fault)); }
+  void report_range(const toml::node& at, const std::string& written, const Field& field) {
+    report(at, {written + " is out of range", "write " + range_text(field)});
+  }
+
+  void take(const toml::node& node, const Key& key, const Count& field) {
+    const auto* value = node.as_integer();
+    if (value == nullptr) return report(node, wrong_kind(node, "an integer", key));
+    if (value->get() < field.min || value->get() > field.max)
+      return report_range(node, std::to_string(value->get()), field);
+    *field.to = static_cast<std::uint32_t>(value->get());
+  }
+
+  void take(const toml::node& node, const Key& key, const Size& field) {
+    std::uint64_t octets = 0;
+    std::string written;
+    if (const auto* number = node.as_integer()) {
+      written = std::to_string(number->get());
+      if (number->get() < 0) return report_range(node, written, field);
+      octets = static_cast<std::uint64_t>(number->get());
+    } else if (const auto* text = node.as_string()) {
+      written = in_quotes(text->get());
+      if (auto fault = parse_size(text->get(), octets)) return report(node, std::move(*fault));
+    } else {
+      return report(node, wrong_kind(node, "a size", key));
+    }
+    if (octets < field.min || octets > field.max) return report_range(node, written, field);
+    if (field.power_of_two && (octets & (octets - 1)) != 0) {
+      return report(node, {written + " is not a power of two", "write " + range_text(field)});
+    }
+    std::visit([&](auto* to) { *to = static_cast<std::remove_pointer_t<decltype(to)>>(octets); }, field.to);
+  }
+
+  void take(const toml::node& node, const Key& key, const Duration& field) {
+    if (const auto* number = node.as_integer()) {
+      const std::string digits = std::to_string(std::max<std::int64_t>(number->get(), 0));
+      return report(node, {std::to_string(number->get()) + " has no unit",
+                           "write " + in_quotes(digits + "s") + " if seconds are meant"});
+    }
+    const auto* text = node.as_string();
+    if (text == nullptr) return report(node, wrong_kind(node, "a duration", key));
+    std::chrono::milliseconds value{};
+    if (auto fault = parse_duration(text->get(), value)) return report(node, std::move(*fault));
+    if (value < field.min || value > field.max) return report_range(node, in_quotes(text->get()), field);
+    *field.to = value;
+  }
+
+  void take(const toml::node& node, const Key& key, const Flag& field) {
+    const auto* value = node.as_boolean();
+    if (value == nullptr) return report(node, wrong_kind(node, "a boolean", key));
+    *field.to = value->get();
+  }
+
+  void take(const toml::node& node, const Key& key, const Text& field) {
+    const auto* text = node.as_string();
+    if (text == nullptr) return report(node, wrong_kind(node, "a string", key));
+    if (auto fault = field.check(text->get())) return report(node, std::move(*fault));
+    *field.to = text->get();
+  }
+
+  void take(const toml::node& node, const Key& key, const Address& field) {
+    const auto* text = node.as_string();
+    if (text == nullptr) return report(node, wrong_kind(node, "an address", key));
+    Endpoint value;
+    if (auto fault = parse_endpoint(text->get(), value)) return report(node, std::move(*fault));
+    if (value.family == Endpoint::Family::unix_socket && !field.unix_allowed) {
+      return report(node, {in_quotes(text->get()) + " is a unix socket, which only an upstream can have",
+                           "write " + example_text(key) + ", for example"});
+    }
+    *field.to = std::move(value);
+  }
+
+  void take(const toml::node& node, const Key& key, const Policy& field) {
+    const auto* text = node.as_string();
+    if (text == nullptr) return report(node, wrong_kind(node, "a string", key));
+    const auto* const end = std::end(policy_names);
+    const auto* const found = std::find(std::begin(policy_names), end, text->get());
+    if (found == end)
+      return report(node, {in_quotes(text->get()) + " is not a choice here", "write " + range_text(field)});
+    *field.to = static_cast<FaultPolicy>(found - std::begin(policy_names));
+  }
+
+  void take(const toml::node& node, const Key& key, const Extensions& field) {
+    smtp::ExtensionSet set;
+    each_string(node, key, [&](const toml::node& at, const std::string& keyword) {
+      smtp::Extension extension{};
+      if (!smtp::parse_extension(keyword, extension)) {
+        const auto known = extension_keywords(smtp::ExtensionSet::all());
+        const auto near = nearest(keyword, known);
+        return report(at,
+                      {in_quotes(keyword) + " is not an extension that ringmx offers",
+                       near.empty() ? "the extensions are " + enumerate({known.begin(), known.end()}, "and")
+                                    : "did you mean " + in_quotes(near) + "?"});
+      }
+      if (set.has(extension)) return report_twice(at, keyword);
+      set.add(extension);
+    });
+    *field.to = set;
+  }
+
+  void take(const toml::node& node, const Key& key, const Names& field) {
+    std::vector<std::string> names;
+    each_string(node, key, [&](const toml::node& at, const std::string& name) {
+      if (std::find(names.begin(), names.end(), name) != names.end()) return report_twice(at, name);
+      names.push_back(name);
+    });
+    *field.to = std::move(names);
+  }
+
+  void report_twice(const toml::node& at, const std::string& word) {
+    report(at, {in_quotes(word) + " is listed twice", "list it once"});
+  }
+
+  template <class Take>
+  void each_string(const toml::node& node, const Key& key, Take take_string) {
+    const toml::array* array = node.as_array();
+    if (array == nullptr) return report(node, wrong_kind(node, "an array of strings", key));
+    for (const toml::node& element : *array) {
+      if (const auto* text = element.as_string())
+        take_string(element, text->get());
+      else
+        report(element, wrong_kind(element, "a string", key));
+    }
+  }
+
+  const std::string& file_;
+  std::vector<Problem>& problems_;
+  Language language_;
+  std::string path_;  // of the key that is being read: "listener.address"
+};
+
+Place place_of(const toml::table* table, std::string_view key) {
+  if (table == nullptr) return {};
+  const toml::node* node = table->get(key);
+  return (node == nullptr ? table->source() : node->source()).begin;
+}
+
+// A key that could not be read has left its Endpoint empty.
+bool given(const Endpoint& e) {
+  return e.port != 0 || !e.path.empty();
+}
+
+bool is_wildcard(const Endpoint& e) {
+  return e.host == "0.0.0.0" || e.host == "::";
+}
+bool is_loopback(const Endpoint& e) {
+  return e.host == "::1" || e.host.substr(0, 4) == "127.";
+}
+
+// Both can't be listened at.
+bool collide(const Endpoint& a, const Endpoint& b) {
+  return a == b ||
+         (a.family == b.family && a.port == b.port && given(a) && (is_wildcard(a) || is_wildcard(b)));
+}
+
+// Whoever connects to `to` ends up at `listener`.
+bool leads_to(const Endpoint& to, const Endpoint& listener) {
+  return to == listener || (to.family == listener.family && to.port == listener.port &&
+                            is_wildcard(listener) && is_loopback(to));
+}
+
+// The tables that the parts of a Config were read from.
+struct Origin {
+  const toml::table* server;
+  std::vector<const toml::table*> listeners;
+  std::vector<const toml::table*> upstreams;
+  const toml::table* metrics;
+};
+
+std::string line_of(const toml::table* table, std::string_view key) {
+  return " in line " + std::to_string(place_of(table, key).line);
+}
+
+// Two of a kind with one name or one address.
+template <class T>
+void check_unique(Reader& reader, const std::vector<T>& parts, const std::vector<const toml::table*>& tables,
+                  const std::string& section) {
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const auto before = parts.begin() + static_cast<std::ptrdiff_t>(i);
+    const auto same_name =
+        std::find_if(parts.begin(), before, [&](const T& p) { return p.name == parts[i].name; });
+    if (same_name != before && !parts[i].name.empty()) {
+      reader.report(place_of(tables[i], "name"), section + ".name",
+                    {in_quotes(parts[i].name) + " is already the name of the " + section +
+                         line_of(tables[static_cast<std::size_t>(same_name - parts.begin())], "name"),
+                     "write another name"});
+    }
+    const auto same_address =
+        std::find_if(parts.begin(), before, [&](const T& p) { return p.address == parts[i].address; });
+    if (same_address != before && given(parts[i].address)) {
+      reader.report(place_of(tables[i], "address"), section + ".address",
+                    {in_quotes(parts[i].address.text()) + " is already the address of the " + section +
+                         line_of(tables[static_cast<std::size_t>(same_address - parts.begin())], "address"),
+                     "write another address, or remove one of the two"});
+    }
+  }
+}
+
+void check_upstream_names(Reader& reader, const Config& config, const Origin& origin) {
+  std::vector<std::string_view> known;
+  std::vector<std::string> shown;
+  for (const Upstream& upstream : config.upstreams) {
+    if (upstream.name.empty()) continue;
+    known.push_back(upstream.name);
+    shown.push_back(in_quotes(upstream.name));
+  }
+  for (std::size_t i = 0; i < config.listeners.size(); ++i) {
+    for (const std::string& name : config.listeners[i].upstreams) {
+      if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+      Place at = place_of(origin.listeners[i], "upstreams");
+      for (const toml::node& element : *origin.listeners[i]->get_as<toml::array>("upstreams")) {
+        if (element.value_exact<std::string>() == name) at = element.source().begin;
+      }
+      reader.report(at, "listener.upstreams",
+                    {"there is no upstream " + in_quotes(name),
+                     known.empty() ? "write an [[upstream]] with this name"
+                                   : "write one of those there are: " + enumerate(shown, "or")});
+    }
+  }
+}
+
+void check_addresses(Reader& reader, const Config& config, const Origin& origin) {
+  for (std::size_t i = 0; i < config.upstreams.size(); ++i) {
+    const Endpoint& address = config.upstreams[i].address;
+    const Place at = place_of(origin.upstreams[i], "address");
+    if (is_wildcard(address)) {
+      reader.report(
+          at, "upstream.address",
+          {in_quotes(address.text()) + " is not one host's address", "write the mail server's own address"});
+    }
+    for (const Listener& listener : config.listeners) {
+      if (!given(address) || !leads_to(address, listener.address)) continue;
+      reader.report(at, "upstream.address",
+                    {in_quotes(address.text()) + " is where the listener " + in_quotes(listener.name) +
+                         " takes mail: it would go round in circles",
+                     "write the mail server's address"});
+    }
+  }
+  for (std::size_t i = 0; i < config.listeners.size(); ++i) {
+    if (!config.metrics.enabled || !collide(config.metrics.address, config.listeners[i].address) ||
+        !given(config.metrics.address))
+      continue;
+    reader.report(place_of(origin.metrics, "address"), "metrics.address",
+                  {in_quotes(config.metrics.address.text()) + " collides with the listener" +
+                       line_of(origin.listeners[i], "address"),
+                   "write another port"});
+  }
+}
+
+// What no key can know alone.
+void check(Reader& reader, const Config& config, const Origin& origin) {
+  const Server& server = config.server;
+  if (server.session_buffers >= server.receive_buffers) {
+    reader.report(place_of(origin.server, "session_buffers"), "server.session_buffers",
+                  {std::to_string(server.session_buffers) + " lets one session hold all of the " +
+                       std::to_string(server.receive_buffers) + " receive_buffers",
+                   "write less than receive_buffers"});
+  }
+  check_unique(reader, config.listeners, origin.listeners, "listener");
+  check_unique(reader, config.upstreams, origin.upstreams, "upstream");
+  check_upstream_names(reader, config, origin);
+  check_addresses(reader, config, origin);
+}
+
+void default_hostname(Reader& reader, Server& server, const toml::table* table) {
+  if (table != nullptr && table->contains("hostname")) return;
+  std::array<char, 256> name{};
+  ::gethostname(name.data(), name.size() - 1);
+  server.hostname = name.data();
+  if (auto fault = check_domain(server.hostname)) {
+    reader.report(place_of(table, "hostname"), "server.hostname",
+                  {"missing, and the host's own name can't stand in: " + fault->message,
+                   R"(write hostname = "mx.example.com", for example)"});
+  }
+}
+
+std::optional<std::string> read_file(const std::string& file, std::string& error) {
+  // A configuration has some kilobytes; a device or a log would go on and on.
+  constexpr std::size_t limit = 1024 * 1024;
+  const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  std::string text;
+  ssize_t n = fd < 0 ? -1 : 1;
+  while (n > 0 && text.size() <= limit) {
+    std::array<char, 16384> block;
+    n = ::read(fd, block.data(), block.size());
+    if (n > 0) text.append(block.data(), static_cast<std::size_t>(n));
+  }
+  if (n < 0) error = std::generic_category().message(errno);
+  if (n > 0) error = "it has more than 1 MiB";
+  if (fd >= 0) ::close(fd);
+  if (n == 0) return text;
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string Endpoint::text() const {
+  switch (family) {
+    case Family::ipv4:
+      return host + ":" + std::to_string(port);
+    case Family::ipv6:
+      return "[" + host + "]:" + std::to_string(port);
+    case Family::unix_socket:
+      return "unix:" + path;
+  }
+  return {};
+}
+
+std::string Problem::text() const {
+  std::string out = file + ":";
+  if (line != 0) out += std::to_string(line) + ":" + std::to_string(column) + ":";
+  if (!key.empty()) out += " " + key + ":";
+  out += " " + message;
+  return mend.empty() ? out : out + "; " + mend;
+}
+
+bool parse(std::string_view text, const std::string& file, Config& out, std::vector<Problem>& problems) {
+  const std::size_t before = problems.size();
+  Reader reader(file, problems);
+  toml::table root;
+  try {
+    root = toml::parse(text);
+  } catch (const toml::parse_error& error) {
+    const std::string_view description = error.description();
+    reader.report(error.source().begin, "",
+                  {"not TOML: " + on_one_line(description),
+                   description.find("redefine") != description.npos
+                       ? "write each key once, and a [[listener]] or [[upstream]] for each one of several"
+                       : R"(write key = value, with text and units in quotes: hostname = "mx.example.com")"});
+    return false;
+  }
+
+  Config config;
+  Origin origin{};
+  reader.unknown_sections(root);
+  origin.server = reader.single(root, "server", config.server);
+  origin.listeners = reader.repeated(root, "listener", config.listeners);
+  origin.upstreams = reader.repeated(root, "upstream", config.upstreams);
+  origin.metrics = reader.single(root, "metrics", config.metrics);
+  config.metrics.enabled = origin.metrics != nullptr;
+  default_hostname(reader, config.server, origin.server);
+  check(reader, config, origin);
+
+  if (problems.size() == before) {
+    out = std::move(config);
+    return true;
+  }
+  std::stable_sort(problems.begin() + static_cast<std::ptrdiff_t>(before), problems.end(),
+                   [](const Problem& a, const Problem& b) {
+                     return std::pair(a.line, a.column) < std::pair(b.line, b.column);
+                   });
+  return false;
+}
+
+bool load(const std::string& file, Config& out, std::vector<Problem>& problems) {
+  std::string error;
+  if (const auto text = read_file(file, error)) return parse(*text, file, out, problems);
+  problems.push_back({file, 0, 0, "", "can't be read: " + error, "name a readable TOML file"});
+  return false;
+}
+
+}  // namespace ringmx::config

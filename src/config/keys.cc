@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "config/keys.h"
+
+#include <cstddef>
+
+namespace ringmx::config {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint64_t KiB = 1024;
+constexpr std::uint64_t MiB = 1024 * KiB;
+constexpr std::uint64_t GiB = 1024 * MiB;
+constexpr std::uint64_t TiB = 1024 * GiB;
+
+// Long enough that a timer may fire at all, and no longer than any peer would wait.
+Duration timeout(std::chrono::milliseconds& to) {
+  return {&to, 100ms, 1h};
+}
+
+Text name(std::string& to) {
+  return {&to, check_name, "1 to 64 letters, digits, hyphens, underscores and dots"};
+}
+
+template <class... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;
+
+std::string size_text(std::uint64_t octets) {
+  const std::string text = format_size(octets);
+  return text.find('B') == text.npos ? text : in_quotes(text);
+}
+std::string duration_text(std::chrono::milliseconds d) {
+  return in_quotes(format_duration(d));
+}
+
+template <class Words>
+std::string list_text(const Words& words) {
+  std::string out;
+  for (const auto& word : words) out += (out.empty() ? "" : ", ") + in_quotes(word);
+  return "[" + out + "]";
+}
+
+}  // namespace
+
+std::vector<Key> keys(Server& s) {
+  return {
+      {"hostname", "The name that ringmx greets clients and upstreams with.",
+       Text{&s.hostname, check_domain, "a domain of at most 253 characters"}, false, R"("mx.example.com")",
+       "the host's own name, gethostname(2)"},
+      {"reactors", "How many threads serve, each with its own ring; 0 means one per core.",
+       Count{&s.reactors, 0, 1024}},
+      {"max_sessions", "How many clients one reactor serves at once; further ones get 421.",
+       Count{&s.max_sessions, 1, 1'000'000}},
+      {"receive_buffer_size", "The size of one receive buffer.",
+       Size{&s.receive_buffer_size, 4 * KiB, MiB, true}},
+      {"receive_buffers", "How many receive buffers one reactor may have.",
+       Count{&s.receive_buffers, 16, 32768}},
+      {"session_buffers", "How many receive buffers one session may hold before its client has to wait.",
+       Count{&s.session_buffers, 1, 1024}},
+      {"drain_timeout", "How long running transactions may take after SIGTERM.",
+       Duration{&s.drain_timeout, 0ms, 1h}},
+  };
+}
+
+std::vector<Key> keys(Listener& l) {
+  return {
+      {"name", "What the listener is called in metrics and messages.", name(l.name), true, R"("mx")"},
+      {"address", "Where clients connect.", Address{&l.address, false}, true, R"("0.0.0.0:25")"},
+      {"backlog", "How many connections the kernel may hold before they are accepted.",
+       Count{&l.backlog, 1, 65535}},
+      {"upstreams", "The upstreams that serve this listener's clients; none named means all of them.",
+       Names{&l.upstreams}},
+      {"extensions", "The ESMTP extensions that may be offered, where the upstreams offer them too.",
+       Extensions{&l.extensions}},
+      {"banner", "What stands behind the host name in the 220 greeting.",
+       Text{&l.banner, check_banner, "at most 250 printable ASCII characters"}},
+      {"bare_newline", "What happens to a CR or LF that stands alone in a message.", Policy{&l.bare_newline}},
+      {"nul", "What happens to a NUL in a message.", Policy{&l.nul}},
+      {"bare_lf_in_commands", "Whether a command may end in LF alone.", Flag{&l.bare_lf_in_commands}},
+      {"forbid_unauth_pipelining",
+       "Whether a client that does not wait where RFC 2920 says it must is turned away.",
+       Flag{&l.forbid_unauth_pipelining}},
+      {"greeting_delay", "How long the greeting is held back; who talks earlier is turned away.",
+       Duration{&l.greeting_delay, 0ms, 1min}},
+      {"message_size_limit", "The largest message that is let pass; 0 means any.",
+       Size{&l.message_size_limit, 0, TiB}},
+      {"recipient_limit", "How many recipients one transaction may have.",
+       Count{&l.recipient_limit, 1, 100'000}},
+      {"command_line_limit", "The longest command line, with its CRLF; extensions add to it.",
+       Size{&l.command_line_limit, 512, 64 * KiB}},
+      {"error_limit", "After so many errors a session ends with 421.", Count{&l.error_limit, 1, 10'000}},
+      {"junk_command_limit",
+       "After so many NOOP, RSET, VRFY or HELP without a message in between a session ends with 421.",
+       Count{&l.junk_command_limit, 1, 10'000}},
+      {"command_timeout", "How long a client may take to send a whole command.", timeout(l.command_timeout)},
+      {"data_timeout", "How long a message may be silent or slow beyond what min_data_rate allows.",
+       timeout(l.data_timeout)},
+      {"min_data_rate", "How many octets per second a message must bring on average; 0 means any pace.",
+       Size{&l.min_data_rate, 0, GiB}},
+      {"send_timeout", "How long a client may take to read its replies.", timeout(l.send_timeout)},
+  };
+}
+
+std::vector<Key> keys(Upstream& u) {
+  return {
+      {"name", "What the upstream is called in metrics, messages and listeners.", name(u.name), true,
+       R"("mta")"},
+      {"address", "Where the mail server listens.", Address{&u.address, true}, true, R"("127.0.0.1:2525")"},
+      {"reuse", "Whether a connection serves the transactions of many clients, one after the other.",
+       Flag{&u.reuse}},
+      {"max_idle", "How many idle connections one reactor keeps for the next transactions.",
+       Count{&u.max_idle, 0, 100'000}},
+      {"idle_timeout", "How long an idle connection is kept.", timeout(u.idle_timeout)},
+      {"reply_limit", "The longest reply, all its lines together.", Size{&u.reply_limit, 512, MiB}},
+      {"retry_after", "For how long other upstreams are preferred after a failed connect.",
+       Duration{&u.retry_after, 0ms, 1h}},
+      {"connect_timeout", "How long a connect may take.", timeout(u.connect_timeout)},
+      {"greeting_timeout", "How long the greeting and the reply to EHLO may take, each.",
+       timeout(u.greeting_timeout)},
+      {"command_timeout", "How long the reply to MAIL, RCPT or RSET may take.", timeout(u.command_timeout)},
+      {"data_timeout", "How long the reply to DATA may take.", timeout(u.data_timeout)},
+      {"send_timeout", "How long the upstream may take to accept a block of a message.",
+       timeout(u.send_timeout)},
+      {"message_timeout", "How long the reply after the end of data may take.", timeout(u.message_timeout)},
+  };
+}
+
+std::vector<Key> keys(Metrics& m) {
+  return {
+      {"address", "Where GET /metrics, /healthz and /readyz are answered.", Address{&m.address, false}, true,
+       R"("127.0.0.1:9925")"},
+      {"max_connections", "How many scrapers and probes are served at once.",
+       Count{&m.max_connections, 1, 10'000}},
+  };
+}
+
+std::string Section::heading() const {
+  return repeated ? "[[" + std::string(name) + "]]" : "[" + std::string(name) + "]";
+}
+
+Language::Language()
+    : sections_{{"server", false, keys(server_)},
+                {"listener", true, keys(listener_)},
+                {"upstream", true, keys(upstream_)},
+                {"metrics", false, keys(metrics_)}} {}
+
+std::string type_text(const Field& field) {
+  return std::visit(Overloaded{
+                        [](const Count&) { return "integer"; },
+                        [](const Size&) { return "size"; },
+                        [](const Duration&) { return "duration"; },
+                        [](const Flag&) { return "boolean"; },
+                        [](const Text&) { return "string"; },
+                        [](const Address&) { return "address"; },
+                        [](const Policy&) { return "choice"; },
+                        [](const Extensions&) { return "list of EHLO keywords"; },
+                        [](const Names&) { return "list of names"; },
+                    },
+                    field);
+}
+
+std::string range_text(const Field& field) {
+  return std::visit(
+      Overloaded{
+          [](const Count& f) { return std::to_string(f.min) + " to " + std::to_string(f.max); },
+          [](const Size& f) {
+            return size_text(f.min) + " to " + size_text(f.max) + (f.power_of_two ? ", a power of two" : "");
+          },
+          [](const Duration& f) { return duration_text(f.min) + " to " + duration_text(f.max); },
+          [](const Flag&) { return std::string("true or false"); },
+          [](const Text& f) { return std::string(f.range); },
+          [](const Address& f) {
+            return std::string(f.unix_allowed ? R"("a.b.c.d:port", "[ipv6]:port" or "unix:/path")"
+                                              : R"("a.b.c.d:port" or "[ipv6]:port")");
+          },
+          [](const Policy&) { return in_quotes(policy_names[0]) + " or " + in_quotes(policy_names[1]); },
+          [](const Extensions&) {
+            const auto all = extension_keywords(smtp::ExtensionSet::all());
+            return enumerate({all.begin(), all.end()}, "and");
+          },
+          [](const Names&) { return std::string("names of upstreams, each once"); },
+      },
+      field);
+}
+
+std::string value_text(const Field& field) {
+  return std::visit(
+      Overloaded{
+          [](const Count& f) { return std::to_string(*f.to); },
+          [](const Size& f) { return std::visit([](const auto* to) { return size_text(*to); }, f.to); },
+          [](const Duration& f) { return duration_text(*f.to); },
+          [](const Flag& f) { return std::string(*f.to ? "true" : "false"); },
+          [](const Text& f) { return in_quotes(*f.to); },
+          [](const Address& f) { return in_quotes(f.to->text()); },
+          [](const Policy& f) { return in_quotes(policy_names[static_cast<std::size_t>(*f.to)]); },
+          [](const Extensions& f) { return list_text(extension_keywords(*f.to)); },
+          [](const Names& f) { return list_text(*f.to); },
+      },
+      field);
+}
+
+std::string default_text(const Key& key) {
+  if (key.required) return "none; required";
+  return key.default_about.empty() ? value_text(key.field) : std::string(key.default_about);
+}
+
+std::string example_text(const Key& key) {
+  return std::string(key.name) + " = " +
+         (key.example.empty() ? value_text(key.field) : std::string(key.example));
+}
+
+std::vector<std::string_view> extension_keywords(smtp::ExtensionSet set) {
+  std::vector<std::string_view> out;
+  for (unsigned bit = 1; bit <= smtp::ExtensionSet::all().bits(); bit <<= 1) {
+    const auto extension = static_cast<smtp::Extension>(bit);
+    if (set.has(extension)) out.push_back(smtp::extension_keyword(extension));
+  }
+  return out;
+}
+
+}  // namespace ringmx::config

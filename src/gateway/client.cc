@@ -1,0 +1,976 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// How a session flows.
+//
+// Input waits in input_ and is looked at by process(), which turns until the session waits for
+// somebody (Phase). Whoever ends the wait, the client's bytes, a reply, the upstream's readiness or
+// a deadline, calls process() again. Three rules keep it in order:
+//
+//   - Replies leave in the order of the commands (RFC 2920 3.1). Only RCPT is ever passed on while
+//     earlier replies are due; any other command stays in input_ until the last of them has come.
+//   - Whoever holds the message decides. 250 after the end of data is the upstream's, passed on.
+//     From the moment a message can't be completed at the upstream (it died, it refused, a limit
+//     was met), Transaction::failure is set: the rest of the client's message is read and dropped,
+//     and the failure is the one reply to it. The upstream connection is then gone or reset, so
+//     nothing that is dropped can be missed and nothing that was sent can become a message.
+//   - An upstream connection that has seen a part of a dot-framed message is never used again
+//     unless that message was completed. One that got BDAT is always between chunks, and can be.
+//
+// BDAT is cut anew: every piece that arrives goes to the upstream as a chunk of its own, and the
+// client gets one reply for each of its own. So a chunk that is announced and never sent costs the
+// upstream nothing, and mending a message may change its length.
+
+#include "gateway/client.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+#include <utility>
+
+#include "gateway/worker.h"
+#include "ringmx/smtp/forward.h"
+
+namespace ringmx::gateway {
+
+using metrics::ClosedIn;
+using metrics::MessageResult;
+using metrics::UpstreamLoss;
+using metrics::Violation;
+using smtp::Action;
+using smtp::Framing;
+using smtp::Stage;
+namespace replies = smtp::replies;
+
+namespace {
+
+// Unread replies of one client beyond which no further command of it is looked at.
+constexpr std::size_t reply_backlog = 64 * 1024;
+// Pieces of a message below this are copied: that costs less than an entry in the send queue and a
+// receive buffer that can't be given back.
+constexpr std::size_t copy_below = 256;
+// After the last reply: so long for the client to read it and end its side.
+constexpr ring::Duration close_patience{10000};
+
+Violation violation_of(smtp::LineFault fault) noexcept {
+  switch (fault) {
+    case smtp::LineFault::bare_lf:
+      return Violation::bare_lf_command;
+    case smtp::LineFault::bare_cr:
+      return Violation::bare_cr_command;
+    case smtp::LineFault::nul:
+      return Violation::nul_command;
+    case smtp::LineFault::too_long:
+    case smtp::LineFault::none:
+      break;
+  }
+  return Violation::long_line;
+}
+
+// RFC 2920 3.1: what the client may send only when it has read the reply to this.
+bool synchronizes(smtp::Verb verb) noexcept {
+  switch (verb) {
+    case smtp::Verb::helo:
+    case smtp::Verb::ehlo:
+    case smtp::Verb::data:
+    case smtp::Verb::vrfy:
+    case smtp::Verb::expn:
+    case smtp::Verb::noop:
+    case smtp::Verb::quit:
+    case smtp::Verb::starttls:
+    case smtp::Verb::auth:
+      return true;
+    default:
+      return false;
+  }
+}
+
+std::string_view reply_to_loss(UpstreamLoss loss) noexcept {
+  switch (loss) {
+    case UpstreamLoss::timeout:
+      return replies::upstream_timeout;
+    case UpstreamLoss::bad_reply:
+    case UpstreamLoss::unsolicited:
+      return replies::upstream_confused;
+    default:
+      return replies::upstream_lost;
+  }
+}
+
+}  // namespace
+
+struct Client::Transaction {
+  // The envelope, until the upstream has it.
+  std::string sender;      // mailbox of MAIL
+  std::string parameters;  // of MAIL
+  std::string recipients;  // RCPT commands, kept until MAIL is answered, in case they must be said again
+  std::size_t recipients_sent = 0;  // bytes of them
+  bool mail_sent = false;
+  bool mail_answered = false;
+  bool may_retry = false;    // the connection had served before: if it is lost now, another is tried
+  std::string mail_refusal;  // the upstream's reply, if it refused MAIL: the reply to every RCPT
+  // The choice of an upstream.
+  std::uint64_t tried = 0;  // a bit for each of the listener's
+  std::size_t first_choice = 0;
+  bool fresh = false;  // idle connections are not to be trusted
+  // The message.
+  std::optional<smtp::BodyFilter> body;
+  Framing framing = Framing::dot;  // towards the upstream
+  std::string failure;             // the reply to a message that can't be completed any more
+  // BDAT.
+  bool chunked = false;  // the client uses BDAT
+  bool chunk_last = false;
+  bool chunk_finished = false;  // the end of the last chunk is on its way
+  std::string_view refusal;     // the reply to a chunk that must not be: its octets are dropped
+  bool stray = false;           // there is no transaction, only such a chunk
+  std::uint64_t chunk_size = 0;
+  std::uint64_t chunk_left = 0;
+  // Time and size.
+  std::uint64_t received = 0;  // octets from the client
+  ring::Time body_start{};
+  ring::Time behind_since = ring::never;  // the upstream holds the client up since
+};
+
+Client::Client(Worker& worker, ListenerContext& listener, int fd)
+    : worker_(worker),
+      listener_(listener),
+      session_(listener.rules),
+      lines_(listener.line_limit, listener.rules.bare_lf_ends_line),
+      stream_(worker.reactor(), worker.client_memory(), worker.client_traffic(), *this) {
+  stream_.open(fd);
+}
+
+Client::~Client() = default;
+
+void Client::start() {
+  stream_.resume();
+  if (listener_.config->greeting_delay > ring::Duration::zero()) {
+    set_deadline(listener_.config->greeting_delay);
+    return;
+  }
+  phase_ = Phase::command;
+  reply(listener_.greeting);
+  set_deadline(listener_.config->command_timeout);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Input.
+
+void Client::stream_received(ring::Slice data) {
+  if (phase_ == Phase::ending) return;
+  input_.push_back(std::move(data));
+  if (phase_ == Phase::greeting) {
+    worker_.counters().violations[Violation::early_talker].add();
+    return reply_and_close(replies::synchronization, metrics::Close::violation);
+  }
+  process();
+}
+
+void Client::stream_ended(int error) {
+  if (phase_ == Phase::ending) return;
+  if (error != 0) return close(metrics::Close::client_lost);
+  input_ended_ = true;
+  process();
+}
+
+void Client::stream_sent() {
+  if (phase_ == Phase::command && !input_.empty()) process();
+}
+
+void Client::consume(std::size_t bytes) {
+  if (input_.empty()) return;  // the session has ended meanwhile
+  input_.front().remove_prefix(bytes);
+  if (input_.front().empty()) input_.erase(input_.begin());
+}
+
+void Client::process() {
+  if (processing_) return;
+  processing_ = true;
+  for (bool more = true; more;) {
+    switch (phase_) {
+      case Phase::command:
+        more = process_command();
+        break;
+      case Phase::body:
+        more = process_body();
+        break;
+      case Phase::chunk:
+        more = process_chunk();
+        break;
+      default:
+        more = false;
+    }
+  }
+  processing_ = false;
+  if (phase_ == Phase::ending) return;
+  const bool waits_for_client = phase_ == Phase::greeting || phase_ == Phase::body ||
+                                phase_ == Phase::chunk ||
+                                (phase_ == Phase::command && session_.recipients_pending() == 0);
+  if (input_ended_ && input_.empty() && waits_for_client) return close(metrics::Close::client_lost);
+  if (phase_ == Phase::body || phase_ == Phase::chunk) set_body_deadline();
+  update_receiving();
+}
+
+// What waits must not keep receive buffers from everybody else: a little is copied out of them, and
+// much makes the client wait.
+void Client::update_receiving() {
+  for (ring::Slice& slice : input_) {
+    if (slice.size() > worker_.text().block_size() || slice.pool() == &worker_.text()) continue;
+    ring::Slice copy = worker_.text().allocate();
+    if (!copy) break;
+    std::memcpy(const_cast<char*>(copy.data()), slice.data(), slice.size());
+    copy.extend(slice.size());
+    slice = std::move(copy);
+  }
+  const std::size_t limit = worker_.config().server.session_buffers;
+  if (input_.size() >= limit) {
+    stream_.pause();
+  } else if (!stream_.receiving() && input_.size() <= limit / 2 && !input_ended_) {
+    stream_.resume();
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Commands.
+
+bool Client::process_command() {
+  if (input_.empty() || stream_.unsent() > reply_backlog) return false;
+  const std::string_view input(input_.front().data(), input_.front().size());
+  smtp::Line line;
+  std::size_t used = 0;
+  if (!lines_.peek(input, line, used)) {
+    consume(used);
+    return true;
+  }
+  const smtp::Decision decision = session_.decide(line, offered_);
+  if (session_.recipients_pending() > 0) {
+    const bool may_follow = decision.action == Action::rcpt && upstream_ != nullptr &&
+                            upstream_->pipelining() && !upstream_->full();
+    if (!may_follow) return false;
+  }
+  metrics::ReactorCounters& counters = worker_.counters();
+  counters.commands[static_cast<std::size_t>(decision.verb)].add();
+  if (line.fault != smtp::LineFault::none) counters.violations[violation_of(line.fault)].add();
+  if (decision.verb == smtp::Verb::foreign) counters.violations[Violation::foreign_protocol].add();
+  if (decision.verb == smtp::Verb::unknown && line.fault == smtp::LineFault::none) {
+    counters.violations[Violation::unknown_command].add();
+  }
+
+  const bool more_follows = input_.size() > 1 || input.size() > used;
+  const bool out_of_step =
+      listener_.config->forbid_unauth_pipelining && more_follows && synchronizes(decision.verb);
+  // After a refused DATA a client that had not waited for the reply goes on with its message: that
+  // must not be taken for commands, and no message begins with a verb.
+  const bool message_instead = data_refused_ && decision.verb == smtp::Verb::unknown;
+  if (out_of_step || message_instead) {
+    counters.violations[Violation::unauth_pipelining].add();
+    reply_and_close(replies::synchronization, metrics::Close::violation);
+    return false;
+  }
+  data_refused_ = false;
+  session_.apply(decision);
+  act(decision);
+  if (phase_ == Phase::ending) return false;
+  lines_.consume();
+  consume(used);
+  if (phase_ == Phase::command) set_deadline(listener_.config->command_timeout);
+  return true;
+}
+
+void Client::act(const smtp::Decision& decision) {
+  switch (decision.action) {
+    case Action::reply:
+      return reply(decision.reply);
+    case Action::greet:
+      abort_transaction();
+      offered_ = {};
+      return reply(listener_.helo_reply);
+    case Action::greet_esmtp:
+      abort_transaction();
+      offered_ = listener_.offered.extensions;
+      return reply(listener_.ehlo_reply);
+    case Action::mail:
+      transaction_ = std::make_unique<Transaction>();
+      transaction_->sender = decision.mail.reverse_path.mailbox;
+      transaction_->parameters = decision.mail.parameters;
+      return reply(decision.reply);
+    case Action::rcpt:
+      return recipient(decision.rcpt);
+    case Action::data:
+      return data();
+    case Action::bdat:
+      return chunk(decision.bdat);
+    case Action::bdat_refuse:
+      return refuse_chunk(decision.bdat, decision.reply);
+    case Action::rset:
+      abort_transaction();
+      reply(decision.reply);
+      return await_command();
+    case Action::quit:
+      return reply_and_close(decision.reply, metrics::Close::quit);
+    case Action::close:
+      return reply_and_close(decision.reply, decision.verb == smtp::Verb::foreign ? metrics::Close::violation
+                                                                                  : metrics::Close::errors);
+  }
+}
+
+void Client::abort_transaction() {
+  if (!transaction_) return;
+  leave_upstream();
+  transaction_.reset();
+}
+
+// ---------------------------------------------------------------------------------------------
+// The envelope: MAIL is answered here; the first RCPT leases an upstream connection, which gets both.
+
+void Client::recipient(const smtp::RcptCommand& rcpt) {
+  Transaction& t = *transaction_;
+  if (!t.mail_refusal.empty()) return answer_pending(t.mail_refusal, Origin::upstream);
+  if (!t.failure.empty()) return answer_pending(t.failure, Origin::ringmx);
+  smtp::append_rcpt_command(t.recipients, rcpt.forward_path.mailbox, rcpt.parameters);
+  if (upstream_ == nullptr) return acquire_upstream(false);
+  send_envelope();
+}
+
+void Client::acquire_upstream(bool fresh) {
+  Transaction& t = *transaction_;
+  t.tried = 0;
+  t.fresh = fresh;
+  t.first_choice = listener_.next_upstream++;
+  continue_acquiring();
+}
+
+// Round robin; those that could not be reached a moment ago only if no other is left.
+void Client::continue_acquiring() {
+  Transaction& t = *transaction_;
+  const std::size_t count = listener_.upstreams.size();
+  for (const bool avoided_too : {false, true}) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t choice = (t.first_choice + i) % count;
+      const std::uint64_t bit = std::uint64_t{1} << choice;
+      UpstreamPool& pool = *listener_.upstreams[choice];
+      if ((t.tried & bit) != 0 || (pool.avoided() && !avoided_too)) continue;
+      if (!t.fresh) upstream_ = pool.take_idle(*this);
+      if (upstream_ != nullptr) {
+        phase_ = Phase::command;
+        return send_envelope();
+      }
+      t.tried |= bit;
+      upstream_ = pool.connect(*this);
+      if (upstream_ != nullptr) {
+        phase_ = Phase::lease;
+        return no_deadline();
+      }
+    }
+  }
+  phase_ = Phase::command;
+  set_deadline(listener_.config->command_timeout);
+  envelope_lost(replies::no_upstream);
+}
+
+void Client::upstream_ready(UpstreamConnection& connection) {
+  assert(phase_ == Phase::lease && upstream_ == &connection);
+  phase_ = Phase::command;
+  set_deadline(listener_.config->command_timeout);
+  send_envelope();
+  process();
+}
+
+void Client::upstream_unavailable() {
+  upstream_ = nullptr;
+  continue_acquiring();
+  process();
+}
+
+// Says to the upstream what it may hear now: all that there is if it takes PIPELINING, else one
+// command at a time.
+void Client::send_envelope() {
+  Transaction& t = *transaction_;
+  if (!t.mail_sent) {
+    upstream_->begin_transaction();
+    t.mail_sent = true;
+    t.may_retry = upstream_->reused();
+    std::string command;
+    smtp::append_mail_command(command, t.sender, t.parameters, upstream_->capabilities().extensions);
+    upstream_->command(Stage::mail, command);
+  }
+  while (t.recipients_sent < t.recipients.size() && !upstream_->full() &&
+         (upstream_->pipelining() || (t.mail_answered && upstream_->outstanding() == 0))) {
+    const std::size_t end = t.recipients.find('\n', t.recipients_sent) + 1;
+    upstream_->command(Stage::rcpt,
+                       std::string_view(t.recipients).substr(t.recipients_sent, end - t.recipients_sent));
+    t.recipients_sent = end;
+  }
+  if (t.mail_answered && t.recipients_sent == t.recipients.size()) {
+    t.recipients.clear();
+    t.recipients_sent = 0;
+  }
+}
+
+void Client::answer_pending(std::string_view text, Origin origin) {
+  while (session_.recipients_pending() > 0) {
+    session_.recipient_replied(false);
+    reply(text, origin);
+  }
+}
+
+// The upstream, and with it what it knew of the envelope, is gone. If it had accepted a recipient
+// there is no way back for this transaction; else the next RCPT starts afresh.
+void Client::envelope_lost(std::string_view text) {
+  Transaction& t = *transaction_;
+  answer_pending(text, Origin::ringmx);
+  if (session_.recipients_accepted() > 0) {
+    t.failure = text;
+    return;
+  }
+  t.recipients.clear();
+  t.recipients_sent = 0;
+  t.mail_sent = t.mail_answered = false;
+}
+
+// ---------------------------------------------------------------------------------------------
+// The message.
+
+void Client::data() {
+  Transaction& t = *transaction_;
+  if (!t.failure.empty()) return data_refused(t.failure, Origin::ringmx);
+  phase_ = Phase::data_reply;
+  no_deadline();
+  upstream_->command(Stage::data, "DATA\r\n");
+}
+
+// DATA will not be done. If the message is here already, or comes all the same, it is not taken
+// for commands.
+void Client::data_refused(std::string_view text, Origin origin) {
+  reply(text, origin);
+  count_message(text);
+  // The command itself is still the first of the input if process_command() is at it.
+  const bool message_here = !processing_ && !input_.empty();
+  leave_upstream();
+  end_transaction();
+  data_refused_ = true;
+  if (message_here && phase_ != Phase::ending) {
+    worker_.counters().violations[Violation::unauth_pipelining].add();
+    close_after_replies(metrics::Close::violation);
+  }
+}
+
+void Client::begin_body() {
+  Transaction& t = *transaction_;
+  const bool as_chunks = t.chunked && upstream_->capabilities().extensions.has(smtp::Extension::chunking);
+  t.framing = as_chunks ? Framing::octets : Framing::dot;
+  t.body.emplace(t.chunked ? Framing::octets : Framing::dot, t.framing);
+  t.body_start = worker_.reactor().now();
+  // Its answer is due from here on: one that comes before the end can only be a refusal.
+  if (t.framing == Framing::dot) upstream_->expect_message();
+}
+
+// Hands the pieces of a filtered slice to the upstream. They leave at the end of the batch at the
+// earliest, so what inspect_body() finds in them can still stop them.
+struct Client::ToUpstream {
+  UpstreamConnection& upstream;
+  const ring::Slice& source;
+  void slice(std::string_view piece) const {
+    if (piece.size() < copy_below) {
+      upstream.send_copy(piece);
+    } else {
+      upstream.send(source.part(piece.data(), piece.size()));
+    }
+  }
+  void text(std::string_view constant) const { upstream.send_copy(constant); }
+};
+
+namespace {
+struct Nowhere {
+  void slice(std::string_view) const {}
+  void text(std::string_view) const {}
+};
+}  // namespace
+
+bool Client::process_body() {
+  if (input_.empty() || upstream_is_behind()) return false;
+  Transaction& t = *transaction_;
+  const ring::Slice source = input_.front();
+  const std::string_view input(source.data(), source.size());
+  const std::size_t used = upstream_ != nullptr ? t.body->feed(input, ToUpstream{*upstream_, source})
+                                                : t.body->feed(input, Nowhere{});
+  consume(used);
+  t.received += used;
+  inspect_body();
+  if (!t.body->ended()) return true;
+  message_is_over();
+  return true;
+}
+
+void Client::message_is_over() {
+  Transaction& t = *transaction_;
+  if (!t.failure.empty()) return message_ends(t.failure, Origin::ringmx);
+  phase_ = Phase::message_reply;
+  no_deadline();
+  upstream_->await_message();
+}
+
+// May the message go on? Called after every piece, before that piece can leave.
+void Client::inspect_body() {
+  Transaction& t = *transaction_;
+  if (!t.failure.empty()) return;
+  const config::Listener& config = *listener_.config;
+  const smtp::BodyFaults& faults = t.body->faults();
+  if (config.message_size_limit != 0 && t.body->message_size() > config.message_size_limit) {
+    fail_message(replies::message_too_big);
+  } else if (config.bare_newline == config::FaultPolicy::reject && (faults.bare_lf || faults.bare_cr)) {
+    fail_message(replies::bare_newline);
+  } else if (config.nul == config::FaultPolicy::reject && faults.nul) {
+    fail_message(replies::nul_in_message);
+  }
+}
+
+void Client::fail_message(std::string_view text) {
+  transaction_->failure = text;
+  leave_upstream();
+}
+
+void Client::message_ends(std::string_view text, Origin origin) {
+  count_faults();
+  count_message(text);
+  reply(text, origin);
+  end_transaction();
+}
+
+void Client::end_transaction() {
+  if (upstream_ != nullptr && !upstream_->exclusive()) std::exchange(upstream_, nullptr)->release();
+  transaction_.reset();
+  session_.transaction_ended();
+  await_command();
+}
+
+// ---------------------------------------------------------------------------------------------
+// BDAT.
+
+void Client::chunk(const smtp::BdatCommand& bdat) {
+  Transaction& t = *transaction_;
+  t.chunk_size = t.chunk_left = bdat.size;
+  t.chunk_last = bdat.last;
+  phase_ = Phase::chunk;
+  if (t.body || !t.failure.empty()) return;
+  t.chunked = true;
+  if (upstream_->capabilities().extensions.has(smtp::Extension::chunking)) return begin_body();
+  phase_ = Phase::data_reply;
+  no_deadline();
+  upstream_->command(Stage::data, "DATA\r\n");
+}
+
+// The octets come all the same, and must not be taken for commands.
+void Client::refuse_chunk(const smtp::BdatCommand& bdat, std::string_view text) {
+  if (!transaction_) {
+    transaction_ = std::make_unique<Transaction>();
+    transaction_->stray = true;
+  }
+  transaction_->refusal = text;
+  transaction_->chunk_left = bdat.size;
+  phase_ = Phase::chunk;
+}
+
+bool Client::process_chunk() {
+  Transaction& t = *transaction_;
+  if (t.chunk_left == 0) {
+    end_of_chunk();
+    return true;
+  }
+  const bool dropping = !t.refusal.empty() || !t.failure.empty();
+  if (input_.empty() || (!dropping && upstream_is_behind())) return false;
+  const ring::Slice source = input_.front();
+  const std::string_view piece(source.data(), std::min<std::uint64_t>(source.size(), t.chunk_left));
+  consume(piece.size());
+  t.received += piece.size();
+  t.chunk_left -= piece.size();
+  if (dropping) return true;
+  if (t.framing == Framing::octets) {
+    relay_chunk(piece, source, t.chunk_last && t.chunk_left == 0);
+  } else {
+    t.body->feed(piece, ToUpstream{*upstream_, source});
+    inspect_body();
+  }
+  return true;
+}
+
+// BDAT to BDAT: `piece` becomes a chunk of its own. It is looked at before it is sent: a last chunk
+// would complete the message, whatever came behind it.
+void Client::relay_chunk(std::string_view piece, const ring::Slice& source, bool finish) {
+  struct Collect {
+    std::vector<std::string_view>& pieces;
+    std::size_t& size;
+    void slice(std::string_view p) const { pieces.push_back(p), size += p.size(); }
+    void text(std::string_view p) const { slice(p); }
+  };
+  Transaction& t = *transaction_;
+  std::vector<std::string_view>& pieces = worker_.scratch();
+  pieces.clear();
+  std::size_t size = 0;
+  t.body->feed(piece, Collect{pieces, size});
+  if (finish) t.body->finish(Collect{pieces, size});
+  inspect_body();
+  if (!t.failure.empty() || (size == 0 && !finish)) return;
+  std::string command;
+  smtp::append_bdat_command(command, size, finish);
+  upstream_->command(Stage::bdat, command);
+  const ToUpstream sink{*upstream_, source};
+  for (const std::string_view p : pieces) sink.slice(p);  // constants are short, and copied
+  t.chunk_finished = finish;
+}
+
+void Client::end_of_chunk() {
+  Transaction& t = *transaction_;
+  if (!t.refusal.empty()) {
+    reply(std::exchange(t.refusal, {}));
+    if (t.stray) transaction_.reset();
+    return await_command();
+  }
+  if (t.chunk_last && !t.chunk_finished && t.failure.empty()) {
+    if (t.framing == Framing::octets) {
+      relay_chunk({}, {}, true);
+    } else {
+      t.body->finish(ToUpstream{*upstream_, {}});
+      t.chunk_finished = true;
+      inspect_body();
+    }
+  }
+  if (!t.failure.empty()) return chunk_failed();
+  if (t.framing == Framing::dot && t.chunk_last) return message_is_over();
+  if (t.framing == Framing::octets && upstream_->outstanding() > 0) {
+    phase_ = Phase::chunk_reply;
+    return no_deadline();
+  }
+  // The upstream has nothing to say to this one: it gets DATA, or the chunk held nothing for it.
+  reply("250 2.0.0 Ok: " + std::to_string(t.chunk_size) + " octets received\r\n");
+  session_.chunk_accepted();
+  await_command();
+}
+
+// RFC 3030 section 2: a refused chunk ends the transaction.
+void Client::chunk_failed() {
+  if (transaction_->chunk_last) return message_ends(transaction_->failure, Origin::ringmx);
+  count_faults();
+  count_message(transaction_->failure);
+  reply(transaction_->failure);
+  transaction_.reset();
+  session_.chunk_failed();
+  await_command();
+}
+
+// ---------------------------------------------------------------------------------------------
+// What the upstream says.
+
+void Client::upstream_replied(Stage stage, const smtp::Reply& text) {
+  switch (stage) {
+    case Stage::mail:
+      mail_replied(text);
+      break;
+    case Stage::rcpt:
+      recipient_replied(text);
+      break;
+    case Stage::data:
+      data_replied(text);
+      break;
+    case Stage::bdat:
+      chunk_replied(text);
+      break;
+    case Stage::message:
+      message_replied(text);
+      break;
+    default:
+      break;
+  }
+  process();
+}
+
+void Client::mail_replied(const smtp::Reply& text) {
+  Transaction& t = *transaction_;
+  if (text.intermediate()) return upstream_talks_nonsense();
+  if (text.positive()) {
+    t.mail_answered = true;
+    return send_envelope();
+  }
+  t.mail_refusal = text.text;
+  leave_upstream();  // with the RCPTs that may be out: their 503 is of no interest
+  answer_pending(t.mail_refusal, Origin::upstream);
+}
+
+void Client::recipient_replied(const smtp::Reply& text) {
+  if (text.intermediate()) return upstream_talks_nonsense();
+  session_.recipient_replied(text.positive());
+  if (text.positive()) worker_.counters().recipients_accepted.add();
+  reply(text.text, Origin::upstream);
+  if (session_.recipients_pending() == 0) set_deadline(listener_.config->command_timeout);
+  send_envelope();
+}
+
+void Client::data_replied(const smtp::Reply& text) {
+  Transaction& t = *transaction_;
+  if (text.positive()) return upstream_talks_nonsense();
+  if (text.intermediate()) {
+    begin_body();
+    phase_ = t.chunked ? Phase::chunk : Phase::body;
+    if (!t.chunked) reply(replies::start_mail_input);
+  } else if (t.chunked) {
+    fail_message(text.text);
+    phase_ = Phase::chunk;
+  } else {
+    data_refused(text.text, Origin::upstream);
+  }
+}
+
+void Client::chunk_replied(const smtp::Reply& text) {
+  Transaction& t = *transaction_;
+  if (text.intermediate()) return upstream_talks_nonsense();
+  if (!text.positive()) {
+    fail_message(text.text);
+    if (phase_ == Phase::chunk_reply) chunk_failed();
+  } else if (phase_ == Phase::chunk_reply && upstream_->outstanding() == 0) {
+    if (t.chunk_last) return message_ends(text.text, Origin::upstream);
+    reply(text.text, Origin::upstream);
+    session_.chunk_accepted();
+    await_command();
+  }
+}
+
+void Client::message_replied(const smtp::Reply& text) {
+  const bool at_its_end = phase_ == Phase::message_reply;
+  // Accepted before it was whole, or 3xx: whatever the upstream means, it is not this message.
+  if (text.intermediate() || (text.positive() && !at_its_end)) return upstream_talks_nonsense();
+  if (at_its_end) return message_ends(text.text, Origin::upstream);
+  fail_message(text.text);
+}
+
+void Client::upstream_talks_nonsense() {
+  std::exchange(upstream_, nullptr)->drop();
+  upstream_lost(UpstreamLoss::bad_reply);
+}
+
+void Client::upstream_sent() {
+  if (phase_ == Phase::body || phase_ == Phase::chunk) process();
+}
+
+void Client::upstream_lost(UpstreamLoss loss) {
+  upstream_ = nullptr;
+  if (!transaction_) return;  // an exclusive connection, between transactions
+  Transaction& t = *transaction_;
+  const std::string_view text = reply_to_loss(loss);
+  switch (phase_) {
+    case Phase::command:
+      if (t.may_retry && !t.mail_answered) {
+        // It may have been dead for long; the client need not notice.
+        t.mail_sent = false;
+        t.recipients_sent = 0;
+        acquire_upstream(true);
+      } else if (t.body) {
+        fail_message(text);  // between two chunks
+      } else {
+        envelope_lost(text);
+      }
+      break;
+    case Phase::data_reply:
+      if (t.chunked) {
+        fail_message(text);
+        phase_ = Phase::chunk;
+      } else {
+        data_refused(text, Origin::ringmx);
+      }
+      break;
+    case Phase::body:
+    case Phase::chunk:
+      if (t.failure.empty()) fail_message(text);
+      break;
+    case Phase::chunk_reply:
+      fail_message(text);
+      chunk_failed();
+      break;
+    case Phase::message_reply:
+      message_ends(text, Origin::ringmx);
+      break;
+    case Phase::greeting:
+    case Phase::lease:
+    case Phase::ending:
+      break;
+  }
+  process();
+}
+
+// Ends the lease in the way that the state of the connection allows.
+void Client::leave_upstream() {
+  if (upstream_ == nullptr) return;
+  UpstreamConnection& upstream = *std::exchange(upstream_, nullptr);
+  if (phase_ == Phase::lease) return upstream.stop_waiting();
+  if (!transaction_ || !transaction_->mail_sent) return upstream.release();
+  const bool within_message =
+      transaction_->body && transaction_->framing == Framing::dot && phase_ != Phase::message_reply;
+  const bool may_begin = phase_ == Phase::data_reply && upstream.outstanding() > 0;
+  if (within_message || may_begin) {
+    upstream.drop();
+  } else {
+    upstream.abandon();
+  }
+}
+
+bool Client::upstream_is_behind() const noexcept {
+  if (upstream_ == nullptr) return false;
+  const config::Server& server = worker_.config().server;
+  return upstream_->unsent() >= std::size_t{server.session_buffers} * server.receive_buffer_size ||
+         (transaction_->framing == Framing::octets && upstream_->full());
+}
+
+// ---------------------------------------------------------------------------------------------
+// Replies and the end.
+
+void Client::reply(std::string_view text, Origin origin) {
+  metrics::ReactorCounters& counters = worker_.counters();
+  auto& by_class = origin == Origin::ringmx ? counters.own_replies : counters.upstream_replies;
+  by_class[static_cast<std::size_t>(text.front() - '2')].add();
+  // Copied, always: a reply is short, and what it was read from is needed by others.
+  stream_.send_copy(text);
+}
+
+void Client::await_command() {
+  phase_ = Phase::command;
+  set_deadline(listener_.config->command_timeout);
+  if (draining_ && !transaction_) reply_and_close(replies::shutting_down, metrics::Close::draining);
+}
+
+void Client::reply_and_close(std::string_view text, metrics::Close reason) {
+  reply(text);
+  close_after_replies(reason);
+}
+
+void Client::close_after_replies(metrics::Close reason) {
+  leave(reason);
+  stream_.end();
+  set_deadline(close_patience);
+}
+
+void Client::close(metrics::Close reason) {
+  // A client that has only ended its side still reads.
+  if (input_ended_) return close_after_replies(reason);
+  leave(reason);
+  stream_.close();
+}
+
+void Client::leave(metrics::Close reason) {
+  listener_.counters->closed[static_cast<std::size_t>(reason)][stage()].add();
+  if (transaction_ && transaction_->mail_sent) worker_.counters().messages[MessageResult::aborted].add();
+  leave_upstream();
+  transaction_.reset();
+  input_.clear();
+  phase_ = Phase::ending;
+}
+
+void Client::stream_closed() {
+  worker_.client_closed(*this);
+}
+
+void Client::drain() {
+  if (draining_ || phase_ == Phase::ending) return;
+  draining_ = true;
+  if (!transaction_) reply_and_close(replies::shutting_down, metrics::Close::draining);
+}
+
+void Client::shut_down() {
+  if (phase_ != Phase::ending) reply_and_close(replies::shutting_down, metrics::Close::draining);
+}
+
+void Client::count_message(std::string_view text) {
+  const MessageResult result = text.front() == '2'   ? MessageResult::accepted
+                               : text.front() == '5' ? MessageResult::refused
+                                                     : MessageResult::tempfailed;
+  worker_.counters().messages[result].add();
+}
+
+void Client::count_faults() {
+  if (!transaction_->body) return;
+  const smtp::BodyFaults& faults = transaction_->body->faults();
+  metrics::ReactorCounters& counters = worker_.counters();
+  const auto count = [&](bool fault, Violation violation, config::FaultPolicy policy) {
+    if (!fault) return;
+    (policy == config::FaultPolicy::reject ? counters.violations : counters.mended)[violation].add();
+  };
+  count(faults.bare_lf, Violation::bare_lf_message, listener_.config->bare_newline);
+  count(faults.bare_cr, Violation::bare_cr_message, listener_.config->bare_newline);
+  count(faults.nul, Violation::nul_message, listener_.config->nul);
+}
+
+ClosedIn Client::stage() const noexcept {
+  switch (phase_) {
+    case Phase::greeting:
+      return ClosedIn::greeting;
+    case Phase::lease:
+    case Phase::data_reply:
+      return ClosedIn::upstream_wait;
+    case Phase::body:
+    case Phase::chunk:
+      return ClosedIn::data;
+    case Phase::chunk_reply:
+    case Phase::message_reply:
+      return ClosedIn::reply;
+    case Phase::command:
+    case Phase::ending:
+      break;
+  }
+  return ClosedIn::command;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Time. One deadline: for the client's next command, which single bytes of it do not extend; or for
+// its message, which has to keep a minimum rate. While the upstream is waited for, the upstream's
+// own deadlines rule.
+
+void Client::set_deadline(ring::Duration after) {
+  worker_.reactor().timers().set(timer_, worker_.reactor().now() + after);
+}
+
+void Client::no_deadline() {
+  worker_.reactor().timers().clear(timer_);
+}
+
+void Client::set_body_deadline() {
+  Transaction& t = *transaction_;
+  const config::Listener& config = *listener_.config;
+  const ring::Time now = worker_.reactor().now();
+  if (t.body_start == ring::Time{}) t.body_start = now;
+  if (upstream_is_behind()) {
+    if (t.behind_since == ring::never) t.behind_since = now;
+    return no_deadline();
+  }
+  if (t.behind_since != ring::never) {
+    t.body_start += now - t.behind_since;  // not the client's fault
+    t.behind_since = ring::never;
+  }
+  ring::Time deadline = now + config.data_timeout;
+  if (config.min_data_rate != 0) {
+    const ring::Duration earned(static_cast<std::int64_t>(t.received * 1000 / config.min_data_rate));
+    deadline = std::min(deadline, t.body_start + config.data_timeout + earned);
+  }
+  worker_.reactor().timers().set(timer_, deadline);
+}
+
+void Client::on_timeout() {
+  switch (phase_) {
+    case Phase::greeting:
+      phase_ = Phase::command;
+      reply(listener_.greeting);
+      return set_deadline(listener_.config->command_timeout);
+    case Phase::command:
+      // Waiting for replies to RCPT: the upstream's time, not the client's.
+      if (session_.recipients_pending() > 0) return set_deadline(listener_.config->command_timeout);
+      return reply_and_close(replies::command_timeout, metrics::Close::timeout);
+    case Phase::body:
+    case Phase::chunk:
+      return reply_and_close(replies::too_slow, metrics::Close::too_slow);
+    case Phase::ending:
+      return stream_.close();
+    case Phase::lease:
+    case Phase::data_reply:
+    case Phase::chunk_reply:
+    case Phase::message_reply:
+      return;
+  }
+}
+
+}  // namespace ringmx::gateway

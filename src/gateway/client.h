@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/container/inlined_vector.h"
+#include "gateway/upstream.h"
+#include "metrics/counters.h"
+#include "net/stream.h"
+#include "ringmx/smtp/body.h"
+#include "ringmx/smtp/line.h"
+#include "ringmx/smtp/session.h"
+
+namespace ringmx::gateway {
+
+class Worker;
+struct ListenerContext;
+
+// One client on port 25, from accept to close: its session state, its transaction, and the relay
+// between its stream and an upstream's. See client.cc for how a session flows.
+class Client final : private net::Stream::Owner, private Lessee {
+ public:
+  Client(Worker& worker, ListenerContext& listener, int fd);
+  ~Client() override;
+
+  void start();
+  // SIGTERM: 421 now, or when the running transaction is over.
+  void drain();
+  // The drain's deadline: 421 and the end, whatever is going on.
+  void shut_down();
+
+ private:
+  friend class Worker;
+
+  // What the session is doing; it says who is expected to act next.
+  enum class Phase : std::uint8_t {
+    greeting,       // nobody: time, until the delayed greeting
+    command,        // the client
+    lease,          // the worker: an upstream connection is being made
+    data_reply,     // the upstream: may the message come?
+    body,           // the client: DATA
+    chunk,          // the client: the octets of BDAT
+    chunk_reply,    // the upstream: its replies to the chunk
+    message_reply,  // the upstream: its word on the message
+    ending,         // the client: read the last reply and close
+  };
+  struct Transaction;
+
+  enum class Origin : std::uint8_t { ringmx, upstream };  // whose words a reply is
+  struct ToUpstream;
+
+  void process();
+  // One step each; false: nothing more to do until something happens.
+  bool process_command();
+  bool process_body();
+  bool process_chunk();
+  void update_receiving();
+  void consume(std::size_t bytes);
+
+  void act(const smtp::Decision& decision);
+  void abort_transaction();
+  void recipient(const smtp::RcptCommand& rcpt);
+  void acquire_upstream(bool fresh);
+  void continue_acquiring();
+  void send_envelope();
+  void answer_pending(std::string_view text, Origin origin);
+  void envelope_lost(std::string_view text);
+
+  void data();
+  void data_refused(std::string_view text, Origin origin);
+  void begin_body();
+  void inspect_body();
+  void fail_message(std::string_view text);
+  void message_is_over();
+  void message_ends(std::string_view text, Origin origin);
+  void end_transaction();
+
+  void chunk(const smtp::BdatCommand& bdat);
+  void refuse_chunk(const smtp::BdatCommand& bdat, std::string_view text);
+  void relay_chunk(std::string_view piece, const ring::Slice& source, bool finish);
+  void end_of_chunk();
+  void chunk_failed();
+
+  void mail_replied(const smtp::Reply& text);
+  void recipient_replied(const smtp::Reply& text);
+  void data_replied(const smtp::Reply& text);
+  void chunk_replied(const smtp::Reply& text);
+  void message_replied(const smtp::Reply& text);
+  void upstream_talks_nonsense();
+  void leave_upstream();
+  [[nodiscard]] bool upstream_is_behind() const noexcept;
+
+  void reply(std::string_view text, Origin origin = Origin::ringmx);
+  void await_command();
+  void reply_and_close(std::string_view text, metrics::Close reason);
+  void close_after_replies(metrics::Close reason);
+  void close(metrics::Close reason);
+  void leave(metrics::Close reason);
+  void count_message(std::string_view text);
+  void count_faults();
+  [[nodiscard]] metrics::ClosedIn stage() const noexcept;
+
+  void set_deadline(ring::Duration after);
+  void set_body_deadline();
+  void no_deadline();
+  void on_timeout();
+
+  void stream_received(ring::Slice data) override;
+  void stream_ended(int error) override;
+  void stream_sent() override;
+  void stream_closed() override;
+  void upstream_ready(UpstreamConnection& connection) override;
+  void upstream_unavailable() override;
+  void upstream_replied(smtp::Stage stage, const smtp::Reply& reply) override;
+  void upstream_sent() override;
+  void upstream_lost(metrics::UpstreamLoss loss) override;
+
+  Worker& worker_;
+  ListenerContext& listener_;
+  Phase phase_ = Phase::greeting;
+  bool input_ended_ : 1 = false;  // the client has ended its side
+  bool draining_ : 1 = false;
+  bool processing_ : 1 = false;
+  bool data_refused_ : 1 = false;  // DATA was, and no command has come since
+  smtp::ExtensionSet offered_;     // by the last EHLO reply
+  std::uint32_t index_ = 0;        // in Worker::clients_
+  smtp::Session session_;
+  smtp::LineReader lines_;
+  absl::InlinedVector<ring::Slice, 1> input_;  // received, not yet processed
+  UpstreamConnection* upstream_ = nullptr;     // leased, or (Phase::lease) being made
+  std::unique_ptr<Transaction> transaction_;
+  ring::TimerOf<&Client::on_timeout> timer_{*this};
+  net::Stream stream_;
+};
+
+}  // namespace ringmx::gateway

@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "gateway/upstream.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "gateway/address.h"
+#include "net/listen.h"
+
+namespace ringmx::gateway {
+
+using metrics::ConnectResult;
+using metrics::UpstreamLoss;
+using smtp::Stage;
+
+namespace {
+
+// After QUIT: so long for the upstream to end its side.
+constexpr ring::Duration quit_patience{5000};
+
+ConnectResult connect_result(int error) noexcept {
+  switch (error) {
+    case ECONNREFUSED:
+    case ENOENT:  // a unix socket
+      return ConnectResult::refused;
+    case ETIMEDOUT:
+      return ConnectResult::timeout;
+    case ENETUNREACH:
+    case EHOSTUNREACH:
+      return ConnectResult::unreachable;
+    default:
+      return ConnectResult::error;
+  }
+}
+
+}  // namespace
+
+UpstreamConnection::UpstreamConnection(UpstreamPool& pool, net::StreamMemory memory,
+                                       net::StreamTraffic traffic)
+    : pool_(pool), stream_(pool.reactor_, memory, traffic, *this), dialogue_(pool.config_.reply_limit) {}
+
+UpstreamConnection::~UpstreamConnection() = default;
+
+bool UpstreamConnection::exclusive() const noexcept {
+  return !pool_.config_.reuse;
+}
+
+void UpstreamConnection::move_to(State state) noexcept {
+  const auto gauge = [this](State s) -> metrics::Gauge* {
+    switch (s) {
+      case State::connecting:
+      case State::greeting:
+      case State::hello:
+        return &pool_.counters_.connecting;
+      case State::idle:
+        return &pool_.counters_.idle;
+      case State::leased:
+      case State::resetting:
+        return &pool_.counters_.leased;
+      case State::closing:
+        break;
+    }
+    return nullptr;
+  };
+  if (metrics::Gauge* g = gauge(state_)) g->add(-1);
+  if (metrics::Gauge* g = gauge(state)) g->add(1);
+  state_ = state;
+}
+
+// Life until it is ready.
+
+void UpstreamConnection::start(Lessee* lessee) {
+  lessee_ = lessee;
+  pool_.counters_.connecting.add(1);  // state_ is connecting from the start
+  set_timer();
+}
+
+void UpstreamConnection::stream_connected() {
+  move_to(State::greeting);
+  dialogue_.expect(Stage::greeting);
+  stream_.resume();
+  set_timer();
+}
+
+void UpstreamConnection::ready() {
+  pool_.counters_.connects[ConnectResult::ok].add();
+  pool_.avoid_until_ = {};
+  pool_.learn(capabilities_);
+  if (lessee_ == nullptr) return pool_.keep(*this);
+  lease(*lessee_);
+  lessee_->upstream_ready(*this);
+}
+
+void UpstreamConnection::fail_to_connect(ConnectResult result) {
+  pool_.counters_.connects[result].add();
+  pool_.avoid_until_ = pool_.reactor_.now() + pool_.config_.retry_after;
+  Lessee* lessee = std::exchange(lessee_, nullptr);
+  drop();
+  if (lessee != nullptr) lessee->upstream_unavailable();
+}
+
+// Leases.
+
+void UpstreamConnection::lease(Lessee& lessee) noexcept {
+  lessee_ = &lessee;
+  move_to(State::leased);
+  set_timer();
+}
+
+void UpstreamConnection::command(Stage stage, std::string_view text) {
+  const bool first = dialogue_.outstanding() == 0;
+  dialogue_.expect(stage);
+  stream_.send_copy(text);
+  if (first) set_timer();
+}
+
+void UpstreamConnection::expect_message() {
+  dialogue_.expect(Stage::message);
+  awaiting_message_ = false;
+  set_timer();
+}
+
+void UpstreamConnection::await_message() {
+  awaiting_message_ = true;
+  set_timer();
+}
+
+void UpstreamConnection::send(ring::Slice slice) {
+  const bool first = stream_.unsent() == 0;
+  stream_.send(std::move(slice));
+  if (first) set_timer();
+}
+
+void UpstreamConnection::send_copy(std::string_view bytes) {
+  const bool first = stream_.unsent() == 0;
+  stream_.send_copy(bytes);
+  if (first) set_timer();
+}
+
+void UpstreamConnection::release() {
+  lessee_ = nullptr;
+  if (!dialogue_.at_rest() || stream_.unsent() > 0) return drop();
+  if (exclusive() || pool_.draining_) return quit();
+  pool_.keep(*this);
+}
+
+void UpstreamConnection::abandon() {
+  lessee_ = nullptr;
+  if (exclusive() || pool_.draining_) return quit();
+  if (dialogue_.full()) return drop();
+  move_to(State::resetting);
+  dialogue_.expect(Stage::rset);
+  stream_.send_constant("RSET\r\n");
+  set_timer();
+}
+
+void UpstreamConnection::drop() {
+  lessee_ = nullptr;
+  if (state_ == State::closing) return;
+  pool_.forget(*this);
+  move_to(State::closing);
+  pool_.reactor_.timers().clear(timer_);
+  stream_.close();
+}
+
+void UpstreamConnection::quit() {
+  pool_.forget(*this);
+  move_to(State::closing);
+  stream_.send_constant("QUIT\r\n");
+  stream_.end();
+  set_timer();
+}
+
+void UpstreamConnection::lose(UpstreamLoss loss) {
+  if (state_ == State::closing) return;
+  if (state_ <= State::hello) {
+    return fail_to_connect(loss == UpstreamLoss::timeout ? ConnectResult::timeout
+                                                         : ConnectResult::bad_greeting);
+  }
+  // An idle connection that its server closes is the normal end of one.
+  if (state_ != State::idle || loss != UpstreamLoss::closed) pool_.counters_.lost[loss].add();
+  Lessee* lessee = std::exchange(lessee_, nullptr);
+  drop();
+  if (lessee != nullptr) lessee->upstream_lost(loss);
+}
+
+// Replies.
+
+void UpstreamConnection::stream_received(ring::Slice data) {
+  if (state_ != State::closing) read_replies({data.data(), data.size()});
+}
+
+void UpstreamConnection::read_replies(std::string_view input) {
+  while (!input.empty()) {
+    Stage stage{};
+    smtp::Reply reply;
+    std::size_t consumed = 0;
+    switch (dialogue_.next(input, stage, reply, consumed)) {
+      case smtp::Dialogue::Event::need_more:
+        return;
+      case smtp::Dialogue::Event::fault:
+        return lose(UpstreamLoss::bad_reply);
+      case smtp::Dialogue::Event::unsolicited:
+        return lose(reply.code == 421 ? UpstreamLoss::closed : UpstreamLoss::unsolicited);
+      case smtp::Dialogue::Event::reply:
+        pool_.counters_.replies[static_cast<std::size_t>(stage)][reply.code / 100 - 2u].add();
+        if (!handle_reply(stage, reply)) return;
+        break;
+    }
+    input.remove_prefix(consumed);
+  }
+}
+
+bool UpstreamConnection::handle_reply(Stage stage, const smtp::Reply& reply) {
+  switch (state_) {
+    case State::greeting:
+      if (!reply.positive()) {
+        fail_to_connect(ConnectResult::bad_greeting);
+        return false;
+      }
+      move_to(State::hello);
+      command(Stage::ehlo, pool_.hello_);
+      return true;
+    case State::hello:
+      if (reply.positive()) {
+        if (stage == Stage::ehlo) capabilities_ = smtp::parse_ehlo_reply(reply.text);
+        ready();
+      } else if (stage == Stage::ehlo && reply.permanent()) {
+        command(Stage::helo, "HELO" + pool_.hello_.substr(4));
+      } else {
+        fail_to_connect(ConnectResult::bad_greeting);
+      }
+      break;
+    case State::leased:
+      // 421 answers whatever was asked, but first of all it says that the server is going away.
+      if (reply.code == 421) {
+        lose(UpstreamLoss::closed);
+        return false;
+      }
+      set_timer();
+      lessee_->upstream_replied(stage, reply);
+      break;
+    case State::resetting:
+      if (stage != Stage::rset) {
+        set_timer();
+      } else if (reply.positive()) {
+        pool_.keep(*this);
+      } else {
+        quit();
+      }
+      break;
+    case State::connecting:
+    case State::idle:
+    case State::closing:
+      break;
+  }
+  return state_ != State::closing;
+}
+
+void UpstreamConnection::stream_ended(int error) {
+  if (state_ == State::connecting) return fail_to_connect(connect_result(error));
+  lose(error == 0 || error == ECONNRESET || error == EPIPE ? UpstreamLoss::closed : UpstreamLoss::error);
+}
+
+void UpstreamConnection::stream_sent() {
+  if (state_ != State::leased) return;
+  if (dialogue_.outstanding() == 0 || dialogue_.oldest() == Stage::message) set_timer();
+  lessee_->upstream_sent();
+}
+
+void UpstreamConnection::stream_closed() {
+  // The last thing to happen to a connection: it is destroyed here.
+  UpstreamPool& pool = pool_;
+  auto& connections = pool.connections_;
+  const std::uint32_t index = index_;
+  connections.back()->index_ = index;
+  std::swap(connections[index], connections.back());
+  connections.pop_back();
+  pool.owner_.connection_closed();
+}
+
+// Time.
+
+ring::Duration UpstreamConnection::patience(Stage stage) const noexcept {
+  const config::Upstream& c = pool_.config_;
+  switch (stage) {
+    case Stage::greeting:
+    case Stage::ehlo:
+    case Stage::helo:
+      return c.greeting_timeout;
+    case Stage::mail:
+    case Stage::rcpt:
+    case Stage::rset:
+    case Stage::quit:
+      return c.command_timeout;
+    case Stage::data:
+      return c.data_timeout;
+    case Stage::message:
+    case Stage::bdat:
+      return c.message_timeout;
+  }
+  return c.command_timeout;
+}
+
+// One deadline, for the one thing that is being waited for: it starts anew with every event that
+// calls here.
+void UpstreamConnection::set_timer() {
+  const config::Upstream& c = pool_.config_;
+  ring::Duration left = ring::Duration::zero();
+  switch (state_) {
+    case State::connecting:
+      left = c.connect_timeout;
+      break;
+    case State::idle:
+      left = c.idle_timeout;
+      break;
+    case State::closing:
+      left = quit_patience;
+      break;
+    case State::greeting:
+    case State::hello:
+    case State::leased:
+    case State::resetting: {
+      const bool streaming =
+          dialogue_.outstanding() == 0 || (dialogue_.oldest() == Stage::message && !awaiting_message_);
+      if (!streaming) {
+        left = patience(dialogue_.oldest());
+      } else if (stream_.unsent() > 0) {
+        left = c.send_timeout;
+      }
+      break;
+    }
+  }
+  if (left == ring::Duration::zero()) {
+    pool_.reactor_.timers().clear(timer_);
+  } else {
+    pool_.reactor_.timers().set(timer_, pool_.reactor_.now() + left);
+  }
+}
+
+void UpstreamConnection::on_timeout() {
+  switch (state_) {
+    case State::connecting:
+      return fail_to_connect(ConnectResult::timeout);
+    case State::idle:
+      return quit();
+    case State::closing:
+      return stream_.close();
+    case State::greeting:
+    case State::hello:
+    case State::leased:
+    case State::resetting:
+      return lose(UpstreamLoss::timeout);
+  }
+}
+
+// The pool.
+
+UpstreamPool::UpstreamPool(ring::Reactor& reactor, net::StreamMemory memory, net::StreamTraffic traffic,
+                           const config::Upstream& config, std::string_view hostname,
+                           metrics::UpstreamCounters& counters, Owner& owner)
+    : reactor_(reactor),
+      memory_(memory),
+      traffic_(traffic),
+      config_(config),
+      address_(socket_address(config.address)),
+      hello_("EHLO " + std::string(hostname) + "\r\n"),
+      counters_(counters),
+      owner_(owner) {}
+
+UpstreamPool::~UpstreamPool() = default;
+
+UpstreamConnection* UpstreamPool::take_idle(Lessee& lessee) {
+  if (idle_.empty()) return nullptr;
+  UpstreamConnection* connection = idle_.back();
+  idle_.pop_back();
+  connection->lease(lessee);
+  counters_.reused.add();
+  return connection;
+}
+
+UpstreamConnection* UpstreamPool::connect(Lessee& lessee) {
+  const int fd = net::stream_socket(address_);
+  if (fd < 0) {
+    counters_.connects[ConnectResult::error].add();
+    return nullptr;
+  }
+  auto& connection =
+      connections_.emplace_back(std::make_unique<UpstreamConnection>(*this, memory_, traffic_));
+  connection->index_ = static_cast<std::uint32_t>(connections_.size() - 1);
+  connection->start(&lessee);
+  connection->stream_.connect(fd, address_);
+  return connection.get();
+}
+
+void UpstreamPool::keep(UpstreamConnection& connection) {
+  connection.lessee_ = nullptr;
+  if (draining_ || connection.exclusive() || idle_.size() >= config_.max_idle) return connection.quit();
+  connection.move_to(UpstreamConnection::State::idle);
+  connection.set_timer();
+  idle_.push_back(&connection);
+}
+
+void UpstreamPool::forget(UpstreamConnection& connection) noexcept {
+  if (connection.state_ == UpstreamConnection::State::idle) std::erase(idle_, &connection);
+}
+
+void UpstreamPool::learn(const smtp::Capabilities& capabilities) {
+  if (known_ && capabilities == capabilities_) return;
+  known_ = true;
+  capabilities_ = capabilities;
+  owner_.capabilities_changed();
+}
+
+void UpstreamPool::drain() {
+  draining_ = true;
+  while (!idle_.empty()) idle_.back()->quit();
+}
+
+void UpstreamPool::close_all() {
+  draining_ = true;
+  for (auto& connection : connections_) {
+    connection->lessee_ = nullptr;
+    connection->drop();
+    connection->stream_.close();  // also those that wait for the answer to QUIT
+  }
+}
+
+}  // namespace ringmx::gateway

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "config/config.h"
+#include "metrics/counters.h"
+#include "net/address.h"
+#include "net/stream.h"
+#include "ring/reactor.h"
+#include "ringmx/smtp/capabilities.h"
+#include "ringmx/smtp/dialogue.h"
+
+namespace ringmx::gateway {
+
+class UpstreamConnection;
+class UpstreamPool;
+
+// Whoever uses an upstream connection for a transaction.
+class Lessee {
+ public:
+  virtual ~Lessee() = default;
+  // The connection that was asked for is there.
+  virtual void upstream_ready(UpstreamConnection& connection) = 0;
+  // It could not be made; the lease is over.
+  virtual void upstream_unavailable() = 0;
+  virtual void upstream_replied(smtp::Stage stage, const smtp::Reply& reply) = 0;
+  // Bytes went out; see UpstreamConnection::unsent().
+  virtual void upstream_sent() = 0;
+  // The connection is of no more use; the lease is over. Whatever was asked gets no answer.
+  virtual void upstream_lost(metrics::UpstreamLoss loss) = 0;
+};
+
+// One SMTP connection to an upstream, for its whole life: connect, greeting, EHLO, any number of
+// transactions of changing lessees, QUIT.
+class UpstreamConnection final : private net::Stream::Owner {
+ public:
+  UpstreamConnection(UpstreamPool& pool, net::StreamMemory memory, net::StreamTraffic traffic);
+  ~UpstreamConnection() override;
+
+  // For the lessee.
+  [[nodiscard]] const smtp::Capabilities& capabilities() const noexcept { return capabilities_; }
+  [[nodiscard]] bool pipelining() const noexcept {
+    return capabilities_.extensions.has(smtp::Extension::pipelining);
+  }
+  // A transaction begins. From the second on the connection is reused(): if it is lost at the first
+  // command, that may have happened long ago.
+  void begin_transaction() noexcept { ++transactions_; }
+  [[nodiscard]] bool reused() const noexcept { return transactions_ > 1; }
+  // Serves one session only (`reuse = false`).
+  [[nodiscard]] bool exclusive() const noexcept;
+  // A command, whole, with its CRLF; its reply comes to upstream_replied(). Requires !full().
+  void command(smtp::Stage stage, std::string_view text);
+  // A reply is due without a command line of its own: the one after the end of data. Its time
+  // starts with await_message().
+  void expect_message();
+  void await_message();
+  [[nodiscard]] bool full() const noexcept { return dialogue_.full(); }
+  [[nodiscard]] std::size_t outstanding() const noexcept { return dialogue_.outstanding(); }
+  // Message bytes.
+  void send(ring::Slice slice);
+  void send_constant(std::string_view bytes) { send(ring::Slice(bytes.data(), bytes.size())); }
+  void send_copy(std::string_view bytes);
+  [[nodiscard]] std::size_t unsent() const noexcept { return stream_.unsent(); }
+
+  // Ends the lease; the lessee hears nothing more.
+  void release();  // all is answered, no transaction is open: the next one may have it
+  void abandon();  // not in the middle of a message: RSET first
+  void drop();     // in the middle of a message: the connection ends here, so that it is never completed
+  // Instead of these, while the connection is still being made: it goes to the pool when it is ready.
+  void stop_waiting() noexcept { lessee_ = nullptr; }
+
+ private:
+  friend class UpstreamPool;
+  enum class State : std::uint8_t { connecting, greeting, hello, idle, leased, resetting, closing };
+
+  void start(Lessee* lessee);
+  void lease(Lessee& lessee) noexcept;
+  void quit();
+  void read_replies(std::string_view input);
+  // False: the connection is no longer there to be read.
+  bool handle_reply(smtp::Stage stage, const smtp::Reply& reply);
+  void ready();
+  void lose(metrics::UpstreamLoss loss);
+  void fail_to_connect(metrics::ConnectResult result);
+  void set_timer();
+  [[nodiscard]] ring::Duration patience(smtp::Stage stage) const noexcept;
+  void move_to(State state) noexcept;
+
+  void stream_connected() override;
+  void stream_received(ring::Slice data) override;
+  void stream_ended(int error) override;
+  void stream_sent() override;
+  void stream_closed() override;
+  void on_timeout();
+
+  UpstreamPool& pool_;
+  Lessee* lessee_ = nullptr;
+  State state_ = State::connecting;
+  bool awaiting_message_ = false;
+  std::uint32_t transactions_ = 0;
+  std::uint32_t index_ = 0;  // in UpstreamPool::connections_
+  smtp::Capabilities capabilities_;
+  net::Stream stream_;
+  smtp::Dialogue dialogue_;
+  ring::TimerOf<&UpstreamConnection::on_timeout> timer_{*this};
+};
+
+// The connections of one reactor to one upstream, and what is known about it.
+class UpstreamPool {
+ public:
+  class Owner {
+   public:
+    virtual ~Owner() = default;
+    // What the upstream offers has become known, or has changed.
+    virtual void capabilities_changed() = 0;
+    // There is one connection less.
+    virtual void connection_closed() = 0;
+  };
+
+  UpstreamPool(ring::Reactor& reactor, net::StreamMemory memory, net::StreamTraffic traffic,
+               const config::Upstream& config, std::string_view hostname, metrics::UpstreamCounters& counters,
+               Owner& owner);
+  ~UpstreamPool();
+
+  // A connection at rest, or null. `lessee` has it until it releases, abandons or drops it, or
+  // loses it.
+  [[nodiscard]] UpstreamConnection* take_idle(Lessee& lessee);
+  // A new connection; `lessee` is told, later, how it went. Null: no socket can be had.
+  [[nodiscard]] UpstreamConnection* connect(Lessee& lessee);
+
+  // A connect failed a short while ago: other upstreams are to be preferred.
+  [[nodiscard]] bool avoided() const noexcept { return reactor_.now() < avoid_until_; }
+  // Nothing until a connection was made.
+  [[nodiscard]] const smtp::Capabilities* capabilities() const noexcept {
+    return known_ ? &capabilities_ : nullptr;
+  }
+  [[nodiscard]] std::size_t connections() const noexcept { return connections_.size(); }
+
+  // No new use of connections; the idle ones say QUIT.
+  void drain();
+  // All connections end at once, in the middle of whatever they do.
+  void close_all();
+
+ private:
+  friend class UpstreamConnection;
+  void keep(UpstreamConnection& connection);
+  void forget(UpstreamConnection& connection) noexcept;
+  void learn(const smtp::Capabilities& capabilities);
+
+  ring::Reactor& reactor_;
+  net::StreamMemory memory_;
+  net::StreamTraffic traffic_;
+  const config::Upstream& config_;
+  net::Address address_;
+  std::string hello_;  // "EHLO name\r\n"
+  metrics::UpstreamCounters& counters_;
+  Owner& owner_;
+  std::vector<UpstreamConnection*> idle_;  // the last one was used last
+  std::vector<std::unique_ptr<UpstreamConnection>> connections_;
+  bool draining_ = false;
+  bool known_ = false;
+  smtp::Capabilities capabilities_;
+  ring::Time avoid_until_{};
+};
+
+}  // namespace ringmx::gateway

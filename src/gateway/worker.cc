@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "gateway/worker.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "ringmx/smtp/forward.h"
+
+namespace ringmx::gateway {
+
+namespace {
+
+// Replies are read as they come and never kept, so a few small buffers do.
+constexpr std::uint32_t upstream_buffer_size = 4096;
+constexpr std::uint32_t upstream_buffers = 1024;
+// Room for what ringmx puts together itself: replies, and pieces too small to be worth a receive buffer.
+constexpr std::uint32_t text_block_size = 1024;
+constexpr std::uint32_t text_blocks = 128 * 1024;
+// Receive buffers the kernel has at first: more than a batch of completions uses, and 4 MiB in all,
+// which a second-level cache and its neighbours still hold.
+constexpr std::uint32_t first_offer = 64;
+// drain_timeout is over: so long for the last 421s to be read.
+constexpr ring::Duration last_words{1000};
+
+constexpr std::uint16_t client_group = 1;
+constexpr std::uint16_t upstream_group = 2;
+
+}  // namespace
+
+Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::ReactorCounters& counters,
+               std::vector<net::Socket> sockets)
+    : reactor_(reactor),
+      config_(config),
+      counters_(counters),
+      client_buffers_(reactor, client_group, config.server.receive_buffer_size,
+                      std::min(first_offer, config.server.receive_buffers), config.server.receive_buffers),
+      upstream_buffers_(reactor, upstream_group, upstream_buffer_size, first_offer, upstream_buffers),
+      text_(text_block_size, text_blocks) {
+  for (std::size_t i = 0; i < config.upstreams.size(); ++i) {
+    pools_.push_back(std::make_unique<UpstreamPool>(reactor_, net::StreamMemory{upstream_buffers_, text_},
+                                                    traffic(metrics::Side::upstream), config.upstreams[i],
+                                                    config.server.hostname, counters.upstreams[i],
+                                                    static_cast<UpstreamPool::Owner&>(*this)));
+  }
+  listeners_.resize(config.listeners.size());
+  for (std::size_t i = 0; i < listeners_.size(); ++i) {
+    const config::Listener& c = config.listeners[i];
+    ListenerContext& listener = listeners_[i];
+    listener.config = &c;
+    listener.counters = &counters.listeners[i];
+    listener.rules = {.message_size_limit = c.message_size_limit,
+                      .recipient_limit = c.recipient_limit,
+                      .command_line_limit = c.command_line_limit,
+                      .error_limit = c.error_limit,
+                      .junk_command_limit = c.junk_command_limit,
+                      .bare_lf_ends_line = c.bare_lf_in_commands};
+    listener.line_limit = smtp::longest_line(listener.rules, c.extensions);
+    listener.greeting = "220 " + config.server.hostname + (c.banner.empty() ? "" : " ") + c.banner + "\r\n";
+    listener.helo_reply = "250 " + config.server.hostname + "\r\n";
+    for (std::size_t u = 0; u < config.upstreams.size(); ++u) {
+      const bool named =
+          std::find(c.upstreams.begin(), c.upstreams.end(), config.upstreams[u].name) != c.upstreams.end();
+      if (c.upstreams.empty() || named) listener.upstreams.push_back(pools_[u].get());
+    }
+    offer(listener);
+    listener.acceptor = std::make_unique<net::Acceptor>(reactor_, static_cast<net::Acceptor::Owner&>(*this), std::move(sockets[i]),
+                                                        static_cast<std::uint32_t>(i));
+  }
+}
+
+Worker::~Worker() = default;
+
+void Worker::start() {
+  for (ListenerContext& listener : listeners_) listener.acceptor->start();
+}
+
+// Extensions that say something about the message's whole way are offered if all upstreams that are
+// known offer them; until one is known, what the configuration allows.
+void Worker::offer(ListenerContext& listener) {
+  const config::Listener& c = *listener.config;
+  smtp::ExtensionSet common = smtp::ExtensionSet::all();
+  for (const UpstreamPool* pool : listener.upstreams) {
+    if (const smtp::Capabilities* known = pool->capabilities()) {
+      common = common & (known->extensions | smtp::hop_by_hop);
+    }
+  }
+  listener.offered = {.extensions = c.extensions & common, .size_limit = c.message_size_limit};
+  listener.ehlo_reply = smtp::format_ehlo_reply(config_.server.hostname, listener.offered);
+}
+
+void Worker::capabilities_changed() {
+  for (ListenerContext& listener : listeners_) offer(listener);
+}
+
+void Worker::accepted(net::Acceptor& acceptor, int fd) {
+  ListenerContext& listener = listeners_[acceptor.id()];
+  const bool full = clients_.size() >= config_.server.max_sessions;
+  if (full || draining_) {
+    listener.counters->rejected[full ? metrics::Reject::session_limit : metrics::Reject::draining].add();
+    const std::string_view text = full ? smtp::replies::too_many_connections : smtp::replies::shutting_down;
+    // Into an empty socket buffer: it fits, or the peer has gone.
+    [[maybe_unused]] const ssize_t sent = ::send(fd, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    ::close(fd);
+    return;
+  }
+  listener.counters->accepted.add();
+  listener.counters->current.add(1);
+  Client& client = *clients_.emplace_back(std::make_unique<Client>(*this, listener, fd));
+  client.index_ = static_cast<std::uint32_t>(clients_.size() - 1);
+  client.start();
+}
+
+void Worker::accept_starved(net::Acceptor& acceptor, int) {
+  listeners_[acceptor.id()].counters->rejected[metrics::Reject::descriptors].add();
+}
+
+void Worker::client_closed(Client& client) {
+  client.listener_.counters->current.add(-1);
+  const std::uint32_t index = client.index_;
+  clients_.back()->index_ = index;
+  std::swap(clients_[index], clients_.back());
+  clients_.pop_back();
+  if (draining_) stop_when_empty();
+}
+
+void Worker::drain(std::function<void()> drained) {
+  if (draining_) return;
+  draining_ = true;
+  drained_ = std::move(drained);
+  counters_.draining.set(1);
+  for (ListenerContext& listener : listeners_) listener.acceptor->stop();
+  for (auto& pool : pools_) pool->drain();
+  for (auto& client : clients_) client->drain();
+  reactor_.timers().set(drain_timer_, reactor_.now() + config_.server.drain_timeout);
+}
+
+void Worker::drain_over() {
+  if (!closing_) {
+    closing_ = true;
+    for (auto& client : clients_) client->shut_down();
+    for (auto& pool : pools_) pool->close_all();
+    reactor_.timers().set(drain_timer_, reactor_.now() + last_words);
+    return;
+  }
+  for (auto& client : clients_) client->stream_.close();
+}
+
+void Worker::acceptor_closed(net::Acceptor&) {
+  stop_when_empty();
+}
+void Worker::connection_closed() {
+  if (draining_) stop_when_empty();
+}
+
+void Worker::stop_when_empty() {
+  const auto closed = [](const ListenerContext& l) { return l.acceptor->closed(); };
+  const auto empty = [](const auto& pool) { return pool->connections() == 0; };
+  if (!clients_.empty() || !std::all_of(listeners_.begin(), listeners_.end(), closed) ||
+      !std::all_of(pools_.begin(), pools_.end(), empty) || !drained_) {
+    return;
+  }
+  reactor_.timers().clear(drain_timer_);
+  std::exchange(drained_, nullptr)();
+}
+
+}  // namespace ringmx::gateway

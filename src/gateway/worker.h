@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/config.h"
+#include "gateway/client.h"
+#include "gateway/upstream.h"
+#include "metrics/counters.h"
+#include "net/acceptor.h"
+#include "net/stream.h"
+#include "ring/reactor.h"
+#include "ringmx/smtp/session.h"
+
+namespace ringmx::gateway {
+
+// A listener as one reactor sees it.
+struct ListenerContext {
+  const config::Listener* config = nullptr;
+  metrics::ListenerCounters* counters = nullptr;
+  smtp::SessionRules rules;
+  std::uint32_t line_limit = 0;
+  std::string greeting;  // wire form, as the next two
+  std::string helo_reply;
+  std::string ehlo_reply;
+  smtp::Capabilities offered;
+  std::vector<UpstreamPool*> upstreams;
+  std::size_t next_upstream = 0;  // round robin
+  std::unique_ptr<net::Acceptor> acceptor;
+};
+
+// The gateway on one reactor: its listeners, its clients, its upstream pools. Nothing in here is
+// shared with another reactor but the immutable configuration.
+class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
+ public:
+  // sockets: one per listener of the configuration, in its order.
+  Worker(ring::Reactor& reactor, const config::Config& config, metrics::ReactorCounters& counters,
+         std::vector<net::Socket> sockets);
+  ~Worker() override;
+
+  void start();
+  // No new sessions; those without a transaction get 421 now, the others when it is over, or after
+  // drain_timeout. When the last connection is closed, `drained` is called, once.
+  void drain(std::function<void()> drained);
+
+  // For the clients.
+  [[nodiscard]] ring::Reactor& reactor() noexcept { return reactor_; }
+  [[nodiscard]] const config::Config& config() const noexcept { return config_; }
+  [[nodiscard]] metrics::ReactorCounters& counters() noexcept { return counters_; }
+  [[nodiscard]] net::StreamMemory client_memory() noexcept { return {client_buffers_, text_}; }
+  [[nodiscard]] net::StreamTraffic client_traffic() noexcept { return traffic(metrics::Side::client); }
+  void client_closed(Client& client);
+  [[nodiscard]] ring::BlockPool& text() noexcept { return text_; }
+  // For the pieces of one chunk while they are counted.
+  [[nodiscard]] std::vector<std::string_view>& scratch() noexcept { return scratch_; }
+
+ private:
+  void accepted(net::Acceptor& acceptor, int fd) override;
+  void accept_starved(net::Acceptor& acceptor, int error) override;
+  void acceptor_closed(net::Acceptor& acceptor) override;
+  void capabilities_changed() override;
+  void connection_closed() override;
+  [[nodiscard]] net::StreamTraffic traffic(metrics::Side side) noexcept {
+    return {counters_.bytes_received[side], counters_.bytes_sent[side]};
+  }
+  void offer(ListenerContext& listener);
+  void drain_over();
+  void stop_when_empty();
+
+  ring::Reactor& reactor_;
+  const config::Config& config_;
+  metrics::ReactorCounters& counters_;
+  ring::ReceiveBuffers client_buffers_;
+  ring::ReceiveBuffers upstream_buffers_;  // of their own: clients' data can't keep replies from coming
+  ring::BlockPool text_;
+  std::vector<std::string_view> scratch_;
+  std::vector<std::unique_ptr<UpstreamPool>> pools_;
+  std::vector<ListenerContext> listeners_;
+  std::vector<std::unique_ptr<Client>> clients_;
+  bool draining_ = false;
+  bool closing_ = false;  // drain_timeout is over
+  std::function<void()> drained_;
+  ring::TimerOf<&Worker::drain_over> drain_timer_{*this};
+};
+
+}  // namespace ringmx::gateway

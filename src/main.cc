@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// Wiring, top to bottom: read the configuration, open the sockets, give every core its reactor and
+// its worker, then wait for signals.
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <future>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "admin/server.h"
+#include "config/config.h"
+#include "gateway/address.h"
+#include "gateway/worker.h"
+#include "metrics/counters.h"
+#include "metrics/exposition.h"
+#include "net/listen.h"
+#include "ring/messenger.h"
+#include "ring/probe.h"
+#include "ring/reactor.h"
+#include "ringmx/smtp/command.h"
+#include "ringmx/smtp/dialogue.h"
+#include "ringmx/smtp/scanner.h"
+
+namespace ringmx {
+namespace {
+
+constexpr int usage_error = 2;
+constexpr unsigned drain_message = 1;
+
+constexpr std::string_view usage =
+    "usage: ringmx run --config FILE     run in the foreground; SIGTERM drains\n"
+    "       ringmx check --config FILE   exit 0 if FILE is valid, else say what is wrong and exit 1\n"
+    "       ringmx --version\n";
+
+// One line per event, for the journal.
+void log(std::string_view text) {
+  std::cerr << (std::string("ringmx: ").append(text).append("\n")) << std::flush;
+}
+
+bool load(const std::string& file, config::Config& config) {
+  std::vector<config::Problem> problems;
+  if (config::load(file, config, problems)) return true;
+  for (const config::Problem& problem : problems) std::cerr << problem.text() << '\n';
+  return false;
+}
+
+// As many descriptors as the system lets us have; sessions for which there could be none are not
+// taken, so that those that are can have their upstream connections.
+void fit_to_descriptors(config::Config& config) {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+  getrlimit(RLIMIT_NOFILE, &limit);
+  const std::uint64_t reserve =
+      32 + config.metrics.max_connections + (config.listeners.size() + 4) * config.server.reactors;
+  const std::uint64_t usable = limit.rlim_cur > reserve ? limit.rlim_cur - reserve : 0;
+  const std::uint64_t sessions = std::max<std::uint64_t>(usable / 2 / config.server.reactors, 1);
+  if (sessions < config.server.max_sessions) {
+    log("warning: " + std::to_string(limit.rlim_cur) + " open files (ulimit -n, LimitNOFILE=) allow " +
+        std::to_string(sessions) +
+        " sessions per reactor, not max_sessions = " + std::to_string(config.server.max_sessions));
+    config.server.max_sessions = static_cast<std::uint32_t>(sessions);
+  }
+}
+
+// Everything that one core owns, made and run on its thread.
+class Core {
+ public:
+  Core(const config::Config& config, metrics::ReactorCounters& counters, std::vector<net::Socket> sockets)
+      : reactor_(counters.uring), worker_(reactor_, config, counters, std::move(sockets)) {
+    reactor_.on_message(
+        [](void* core, unsigned message) {
+          if (message == drain_message) static_cast<Core*>(core)->drain();
+        },
+        this);
+  }
+
+  void serve_admin(net::Socket socket, std::uint32_t max_connections, admin::Pages pages) {
+    admin_ = std::make_unique<admin::Server>(reactor_, std::move(socket), max_connections, std::move(pages));
+    admin_->start();
+  }
+  [[nodiscard]] int ring_fd() const { return reactor_.ring_fd(); }
+  void run() {
+    worker_.start();
+    reactor_.run();
+  }
+
+ private:
+  void drain() {
+    worker_.drain([this] {
+      if (admin_) {
+        admin_->close([this] { reactor_.stop(); });
+      } else {
+        reactor_.stop();
+      }
+    });
+  }
+
+  ring::Reactor reactor_;
+  gateway::Worker worker_;
+  std::unique_ptr<admin::Server> admin_;
+};
+
+metrics::Sources metric_sources(const config::Config& config,
+                                const std::vector<std::unique_ptr<metrics::ReactorCounters>>& counters) {
+  metrics::Sources sources;
+  sources.version = RINGMX_VERSION;
+  for (const auto& listener : config.listeners) sources.listener_names.push_back(listener.name);
+  for (const auto& upstream : config.upstreams) sources.upstream_names.push_back(upstream.name);
+  for (const auto& c : counters) sources.reactors.push_back(c.get());
+  for (std::size_t v = 0; v < smtp::verb_count; ++v) {
+    sources.verb_names.emplace_back(smtp::verb_name(static_cast<smtp::Verb>(v)));
+  }
+  for (std::size_t s = 0; s < smtp::stage_count; ++s) {
+    sources.stage_names.emplace_back(smtp::stage_name(static_cast<smtp::Stage>(s)));
+  }
+  return sources;
+}
+
+int run(const std::string& file) {
+  config::Config config;
+  if (!load(file, config)) return 1;
+  if (config.server.reactors == 0) config.server.reactors = std::max(1u, std::thread::hardware_concurrency());
+  const unsigned reactors = config.server.reactors;
+  fit_to_descriptors(config);
+  const ring::Probe probe = ring::probe();
+  if (!probe.usable) {
+    log(probe.summary);
+    return 1;
+  }
+  log(probe.summary + "; scanner " + smtp::active_scan_kernel().name + "; " + std::to_string(reactors) +
+      (reactors == 1 ? " reactor" : " reactors"));
+
+  // Signals are for this thread alone; the reactors' threads inherit the mask.
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int s : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&signals, s);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+
+  std::vector<std::vector<net::Socket>> sockets(reactors);
+  for (const config::Listener& listener : config.listeners) {
+    auto own =
+        net::listen(gateway::socket_address(listener.address), reactors, static_cast<int>(listener.backlog));
+    for (unsigned r = 0; r < reactors; ++r) sockets[r].push_back(std::move(own[r]));
+  }
+  net::Socket admin_socket;
+  if (config.metrics.enabled) {
+    admin_socket = std::move(net::listen(gateway::socket_address(config.metrics.address), 1, 128).front());
+  }
+
+  std::vector<std::unique_ptr<metrics::ReactorCounters>> counters;
+  for (unsigned r = 0; r < reactors; ++r) {
+    counters.push_back(
+        std::make_unique<metrics::ReactorCounters>(config.listeners.size(), config.upstreams.size()));
+  }
+  const metrics::Sources sources = metric_sources(config, counters);
+  const admin::Pages pages{.metrics =
+                               [&sources](std::string_view accept, std::string& content_type) {
+                                 const metrics::Format format = metrics::negotiate(accept);
+                                 content_type = metrics::content_type(format);
+                                 return metrics::expose(sources, format);
+                               },
+                           .ready = [&counters] { return counters.front()->draining.value() == 0; }};
+
+  std::vector<std::thread> threads;
+  std::vector<int> ring_fds;
+  std::atomic<unsigned> finished{0};
+  for (unsigned r = 0; r < reactors; ++r) {
+    std::promise<int> started;
+    std::future<int> ring_fd = started.get_future();
+    threads.emplace_back([&, r, started = std::move(started)]() mutable {
+      bool running = false;
+      try {
+        Core core(config, *counters[r], std::move(sockets[r]));
+        if (r == 0 && config.metrics.enabled) {
+          core.serve_admin(std::move(admin_socket), config.metrics.max_connections, pages);
+        }
+        running = true;
+        started.set_value(core.ring_fd());
+        core.run();
+        ++finished;
+        kill(getpid(), SIGUSR1);  // the main thread waits for signals only
+      } catch (const std::exception& e) {
+        if (running) {
+          // Its sessions are lost in any case; a new process serves better than one without a core.
+          log("reactor " + std::to_string(r) + ": " + e.what());
+          _exit(1);
+        }
+        started.set_exception(std::current_exception());
+      }
+    });
+    try {
+      ring_fds.push_back(ring_fd.get());
+    } catch (const std::exception& e) {
+      log("reactor " + std::to_string(r) + " can't start: " + e.what());
+      _exit(1);
+    }
+  }
+  std::cerr << "ready\n" << std::flush;
+
+  ring::Messenger messenger;
+  bool draining = false;
+  while (finished.load() < reactors) {
+    int signal = 0;
+    if (sigwait(&signals, &signal) != 0 || signal == SIGUSR1) continue;
+    if (signal == SIGHUP) {
+      log("SIGHUP: nothing to reload; the configuration is read at start");
+      continue;
+    }
+    if (draining) _exit(1);  // a second signal means now
+    draining = true;
+    log("draining");
+    for (const int fd : ring_fds) {
+      if (messenger.send(fd, drain_message) != 0) _exit(1);
+    }
+  }
+  for (std::thread& thread : threads) thread.join();
+  log("stopped");
+  return 0;
+}
+
+int main(std::vector<std::string_view> arguments) {
+  if (arguments.size() == 1 && arguments[0] == "--version") {
+    std::cout << "ringmx " RINGMX_VERSION "\n";
+    return 0;
+  }
+  if (arguments.size() == 1 && (arguments[0] == "--help" || arguments[0] == "help")) {
+    std::cout << usage;
+    return 0;
+  }
+  if (arguments.size() == 3 && arguments[1] == "--config") {
+    const std::string file(arguments[2]);
+    if (arguments[0] == "run") return run(file);
+    if (arguments[0] == "check") {
+      config::Config config;
+      if (!load(file, config)) return 1;
+      std::cout << file << ": ok\n";
+      return 0;
+    }
+  }
+  std::cerr << usage;
+  return usage_error;
+}
+
+}  // namespace
+}  // namespace ringmx
+
+int main(int argc, char** argv) {
+  try {
+    return ringmx::main(std::vector<std::string_view>(argv + 1, argv + argc));
+  } catch (const std::exception& e) {
+    ringmx::log(e.what());
+    return 1;
+  }
+}

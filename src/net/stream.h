@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "absl/container/inlined_vector.h"
+#include "net/address.h"
+#include "ring/reactor.h"
+#include "ring/receive_buffers.h"
+
+namespace ringmx::net {
+
+// The memory that the streams of one reactor share.
+struct StreamMemory {
+  ring::ReceiveBuffers& receive;  // what the kernel fills
+  ring::BlockPool& text;          // small blocks for bytes that ringmx itself puts together
+};
+
+// Where their bytes are counted.
+struct StreamTraffic {
+  ring::Counter& received;
+  ring::Counter& sent;
+};
+
+// One connected stream socket on a reactor: slices in, slices out, never a copy of what passes
+// through. Idle, it holds no buffer.
+//
+// Receiving: one multishot receive, armed while the owner wants data. Sending: slices are queued
+// and leave together at the end of the running batch of completions, at most one send under way.
+// Ending: close() may be called at any time, from any callback; the descriptor is closed after the
+// kernel's last completion, then Owner::stream_closed() says that the stream may be destroyed.
+class Stream final : private ring::ReceiveBuffers::Waiter {
+ public:
+  class Owner {
+   public:
+    virtual ~Owner() = default;
+    // Bytes of the peer. After pause() what was under way may still come.
+    virtual void stream_received(ring::Slice data) = 0;
+    // Nothing more will come: 0 after the peer's end of stream (one can still send), else an errno
+    // of connecting, receiving or sending (one can't). An error may follow a 0.
+    virtual void stream_ended(int error) = 0;
+    // connect() has succeeded.
+    virtual void stream_connected() {}
+    // The peer's system took bytes; the queue may be empty now.
+    virtual void stream_sent() = 0;
+    // After close(), or after end() when the peer was done too.
+    virtual void stream_closed() = 0;
+  };
+
+  Stream(ring::Reactor& reactor, StreamMemory memory, StreamTraffic traffic, Owner& owner) noexcept
+      : reactor_(reactor), memory_(memory), traffic_(traffic), owner_(owner) {}
+  ~Stream() override;
+
+  // Takes over a connected socket. Receiving starts with resume().
+  void open(int fd) noexcept { fd_ = fd; }
+  // Takes over a socket and connects it. `address` stays until the owner is told how it went.
+  void connect(int fd, const Address& address);
+  [[nodiscard]] bool is_open() const noexcept { return fd_ >= 0 && !closing_; }
+
+  void pause();
+  void resume();
+  [[nodiscard]] bool receiving() const noexcept { return wanted_; }
+
+  // Queues bytes for sending. Ignored after end() and close().
+  void send(ring::Slice slice);
+  void send_constant(std::string_view bytes) { send(ring::Slice(bytes.data(), bytes.size())); }
+  void send_copy(std::string_view bytes);
+  [[nodiscard]] std::size_t unsent() const noexcept { return unsent_; }
+
+  // Sends what is queued, then the end of stream, drops what the peer still sends, and closes when
+  // the peer ends its side: so the last reply is read, and not lost in a reset. The owner sets a
+  // deadline of its own and calls close() then.
+  void end();
+  // Closes at once; what is queued is dropped.
+  void close();
+
+ private:
+  static constexpr std::uint32_t discard_limit =
+      1024 * 1024;  // bytes dropped after end() before it closes anyway
+
+  void arm();
+  void flush();
+  void drop_queue();
+  void fail(int error);
+  void finish_if_idle();
+  void on_receive(int result, unsigned flags);
+  void on_send(int result, unsigned flags);
+  void on_closed() { owner_.stream_closed(); }
+  void buffers_available() override;
+
+  ring::Reactor& reactor_;
+  StreamMemory memory_;
+  StreamTraffic traffic_;
+  Owner& owner_;
+  int fd_ = -1;
+  bool wanted_ : 1 = false;     // the owner wants data
+  bool ended_ : 1 = false;      // the receive side is over
+  bool ending_ : 1 = false;     // end() was called
+  bool shut_ : 1 = false;       // the end of stream was sent
+  bool closing_ : 1 = false;    // close() was called
+  bool failed_ : 1 = false;     // an error was reported
+  bool canceling_ : 1 = false;  // a cancel of the receive is under way
+  bool connecting_ : 1 = false;
+  bool starved_ : 1 = false;  // there was no text block for something to be sent
+  std::uint32_t discarded_ = 0;
+  std::size_t unsent_ = 0;
+  absl::InlinedVector<ring::Slice, 2> queue_;
+  ring::Slice text_;  // the block that send_copy() fills; always a part of it is queued
+  ring::OperationOf<&Stream::on_receive> receive_{*this};
+  ring::OperationOf<&Stream::on_send> send_{*this};
+  ring::DeferredOf<&Stream::flush> flush_{*this};
+  ring::DeferredOf<&Stream::on_closed> closed_{*this};
+};
+
+}  // namespace ringmx::net

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include <liburing.h>
+
+#include <string>
+
+namespace ringmx::ring {
+
+// How every reactor's ring is set up: one thread submits, and completions are worked on only when
+// that thread asks for them, in a batch.
+inline constexpr unsigned setup_flags =
+    IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+
+struct Probe {
+  bool usable = false;
+  std::string
+      summary;  // usable: what was chosen, one line for the log; else: why not and what to do about it
+};
+
+// Tries on a ring of its own, with a socket pair, all that the reactor needs: the set-up flags, the
+// operations, a provided buffer ring and a multishot receive from it. Kernel 6.1 has it all.
+[[nodiscard]] Probe probe();
+
+}  // namespace ringmx::ring

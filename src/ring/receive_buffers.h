@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include <liburing.h>
+
+#include <cstdint>
+
+#include "ring/block_pool.h"
+#include "ring/deferred.h"
+#include "ring/timer_wheel.h"
+
+namespace ringmx::ring {
+
+class Reactor;
+
+// The buffers that the kernel fills: a provided buffer ring (IORING_REGISTER_PBUF_RING) in front of
+// a block pool.
+//
+// Only `offered` blocks stand in the ring at a time. The kernel takes them in turn, so the working
+// set is what is offered, not what there may be: a receive ring that outgrows the cache makes bulk
+// mail a quarter dearer. When the kernel runs dry in one batch (-ENOBUFS), twice as many are offered
+// from then on, up to the pool's size. Running dry is an ordinary event: whoever was hit waits here and is
+// told to arm its receive again once there is a buffer.
+class ReceiveBuffers final : public BlockPool {
+ public:
+  // Someone whose receive ended with -ENOBUFS.
+  class Waiter {
+   public:
+    virtual ~Waiter() = default;
+    virtual void buffers_available() = 0;
+
+   private:
+    friend class ReceiveBuffers;
+    Waiter* next_ = nullptr;
+    Waiter** link_ = nullptr;
+  };
+
+  // offered, max_blocks: powers of two, offered <= max_blocks <= 32768.
+  ReceiveBuffers(Reactor& reactor, std::uint16_t group, std::uint32_t block_size, std::uint32_t offered,
+                 std::uint32_t max_blocks);
+  ~ReceiveBuffers() override;
+
+  [[nodiscard]] std::uint16_t group() const noexcept { return group_; }
+  // The buffer that a completion with IORING_CQE_F_BUFFER filled with `size` bytes. Every such
+  // completion has to come here exactly once, whatever becomes of its bytes.
+  [[nodiscard]] Slice filled(unsigned cqe_flags, std::uint32_t size);
+
+  void wait(Waiter& waiter) noexcept;
+  void stop_waiting(Waiter& waiter) noexcept;
+  [[nodiscard]] static bool waiting(const Waiter& waiter) noexcept { return waiter.link_ != nullptr; }
+  [[nodiscard]] std::uint32_t offered() const noexcept { return offered_; }
+
+ private:
+  void freed() noexcept override;
+  void replenish() noexcept;
+  void wake();
+
+  Reactor& reactor_;
+  std::uint16_t group_;
+  std::uint32_t offered_;
+  std::uint32_t max_;
+  std::uint32_t in_ring_ = 0;
+  io_uring_buf_ring* ring_ = nullptr;
+  Waiter* waiters_ = nullptr;
+  Waiter** waiters_tail_ = &waiters_;
+  DeferredOf<&ReceiveBuffers::wake> wake_{*this};
+  TimerOf<&ReceiveBuffers::wake> wake_later_{*this};
+};
+
+}  // namespace ringmx::ring

@@ -1,0 +1,771 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "config/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "config/keys.h"
+#include "config/notation.h"
+
+namespace ringmx::config {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+// What a configuration cannot do without, in one line each so that the lines of a test count from 1
+// when its text comes first. [server] and [metrics] are the tests'.
+constexpr std::string_view listener = "[[listener]]\nname = 'mx'\naddress = '127.0.0.1:25'\n";
+constexpr std::string_view upstream = "[[upstream]]\nname = 'mta'\naddress = '127.0.0.1:2525'\n";
+constexpr std::string_view hostname = "server.hostname = 'mx.example.com'\n";
+
+std::vector<std::string> problems_of(std::string_view text) {
+  Config config;
+  std::vector<Problem> problems;
+  const bool good = parse(text, "f", config, problems);
+  EXPECT_EQ(good, problems.empty());
+  std::vector<std::string> out;
+  for (const Problem& p : problems) out.push_back(p.text());
+  return out;
+}
+
+Config parsed(const std::string& text) {
+  Config config;
+  std::vector<Problem> problems;
+  EXPECT_TRUE(parse(text, "f", config, problems)) << text;
+  for (const Problem& p : problems) ADD_FAILURE() << p.text();
+  return config;
+}
+
+// Text in which `line` stands in the given table, and all else is as short as can be.
+std::string with(const std::string& table, const std::string& line) {
+  const std::string name = line.substr(0, line.find(' '));
+  const auto part = [&](const std::string& heading, std::vector<std::string> lines) {
+    if (heading == table) {
+      std::erase_if(lines, [&](const std::string& l) { return l.substr(0, l.find(' ')) == name; });
+      lines.push_back(line);
+    }
+    std::string out = heading + "\n";
+    for (const std::string& l : lines) out += l + "\n";
+    return out;
+  };
+  return part("[server]", {"hostname = 'mx.example.com'"}) +
+         part("[[listener]]", {"name = 'mx'", "address = '127.0.0.1:25'"}) +
+         part("[[upstream]]", {"name = 'mta'", "address = '127.0.0.1:2525'"}) +
+         part("[metrics]", {"address = '127.0.0.1:9925'"});
+}
+
+// The problems of a line in a table, without their place.
+std::vector<std::string> faults(const std::string& table, const std::string& line) {
+  std::vector<std::string> out;
+  for (std::string text : problems_of(with(table, line))) out.push_back(text.substr(text.find(' ') + 1));
+  return out;
+}
+
+// ---------------------------------------------------------------- every key
+
+struct Happy {
+  std::string table;
+  std::string line;
+  std::function<bool(const Config&)> arrived;
+};
+
+const std::vector<Happy>& happy_lines() {
+  static const std::vector<Happy> lines = [] {
+    const std::string s = "[server]";
+    const std::string l = "[[listener]]";
+    const std::string u = "[[upstream]]";
+    const std::string m = "[metrics]";
+    const auto server = [](auto member, auto value) {
+      return [=](const Config& c) { return c.server.*member == value; };
+    };
+    const auto lis = [](auto member, auto value) {
+      return [=](const Config& c) { return c.listeners.at(0).*member == value; };
+    };
+    const auto up = [](auto member, auto value) {
+      return [=](const Config& c) { return c.upstreams.at(0).*member == value; };
+    };
+    const auto met = [](auto member, auto value) {
+      return [=](const Config& c) { return c.metrics.enabled && c.metrics.*member == value; };
+    };
+    const auto ipv4 = [](const char* host, std::uint16_t port) {
+      return Endpoint{Endpoint::Family::ipv4, host, port, ""};
+    };
+    smtp::ExtensionSet two;
+    two.add(smtp::Extension::size);
+    two.add(smtp::Extension::chunking);
+    return std::vector<Happy>{
+        {s, "hostname = 'a.example'", server(&Server::hostname, "a.example")},
+        {s, "reactors = 3", server(&Server::reactors, 3U)},
+        {s, "max_sessions = 7", server(&Server::max_sessions, 7U)},
+        {s, "receive_buffer_size = '16KiB'", server(&Server::receive_buffer_size, 16384U)},
+        {s, "receive_buffers = 32", server(&Server::receive_buffers, 32U)},
+        {s, "session_buffers = 2", server(&Server::session_buffers, 2U)},
+        {s, "drain_timeout = '1m'", server(&Server::drain_timeout, 60s)},
+        {l, "name = 'in.put_1-x'", lis(&Listener::name, "in.put_1-x")},
+        {l, "address = '[2001:DB8:0:0::1]:26'",
+         lis(&Listener::address, Endpoint{Endpoint::Family::ipv6, "2001:db8::1", 26, ""})},
+        {l, "backlog = 9", lis(&Listener::backlog, 9U)},
+        {l, "upstreams = ['mta']", lis(&Listener::upstreams, std::vector<std::string>{"mta"})},
+        {l, "extensions = ['size', 'CHUNKING']", lis(&Listener::extensions, two)},
+        {l, "banner = 'ESMTP hello'", lis(&Listener::banner, "ESMTP hello")},
+        {l, "bare_newline = 'reject'", lis(&Listener::bare_newline, FaultPolicy::reject)},
+        {l, "nul = 'reject'", lis(&Listener::nul, FaultPolicy::reject)},
+        {l, "bare_lf_in_commands = true", lis(&Listener::bare_lf_in_commands, true)},
+        {l, "forbid_unauth_pipelining = true", lis(&Listener::forbid_unauth_pipelining, true)},
+        {l, "greeting_delay = '1500ms'", lis(&Listener::greeting_delay, 1500ms)},
+        {l, "message_size_limit = '5GiB'", lis(&Listener::message_size_limit, 5ULL << 30)},
+        {l, "recipient_limit = 100", lis(&Listener::recipient_limit, 100U)},
+        {l, "command_line_limit = 1000", lis(&Listener::command_line_limit, 1000U)},
+        {l, "error_limit = 5", lis(&Listener::error_limit, 5U)},
+        {l, "junk_command_limit = 6", lis(&Listener::junk_command_limit, 6U)},
+        {l, "command_timeout = '1h'", lis(&Listener::command_timeout, 1h)},
+        {l, "data_timeout = '7s'", lis(&Listener::data_timeout, 7s)},
+        {l, "min_data_rate = 0", lis(&Listener::min_data_rate, 0U)},
+        {l, "send_timeout = '8s'", lis(&Listener::send_timeout, 8s)},
+        {u, "name = 'other'", up(&Upstream::name, "other")},
+        {u, "address = 'unix:/run/mta.sock'",
+         up(&Upstream::address, Endpoint{Endpoint::Family::unix_socket, "", 0, "/run/mta.sock"})},
+        {u, "reuse = false", up(&Upstream::reuse, false)},
+        {u, "max_idle = 0", up(&Upstream::max_idle, 0U)},
+        {u, "idle_timeout = '11s'", up(&Upstream::idle_timeout, 11s)},
+        {u, "reply_limit = '512B'", up(&Upstream::reply_limit, 512U)},
+        {u, "retry_after = '0s'", up(&Upstream::retry_after, 0s)},
+        {u, "connect_timeout = '12s'", up(&Upstream::connect_timeout, 12s)},
+        {u, "greeting_timeout = '13s'", up(&Upstream::greeting_timeout, 13s)},
+        {u, "command_timeout = '14s'", up(&Upstream::command_timeout, 14s)},
+        {u, "data_timeout = '15s'", up(&Upstream::data_timeout, 15s)},
+        {u, "send_timeout = '16s'", up(&Upstream::send_timeout, 16s)},
+        {u, "message_timeout = '17s'", up(&Upstream::message_timeout, 17s)},
+        {m, "address = '127.0.0.2:99'", met(&Metrics::address, ipv4("127.0.0.2", 99))},
+        {m, "max_connections = 18", met(&Metrics::max_connections, 18U)},
+    };
+  }();
+  return lines;
+}
+
+TEST(Config, EveryKeyArrivesWhereItBelongs) {
+  std::set<std::pair<std::string, std::string>> tried;
+  const Config plain = parsed(with("", " "));
+  for (const Happy& h : happy_lines()) {
+    EXPECT_FALSE(h.arrived(plain)) << h.line << " proves nothing";
+    EXPECT_TRUE(h.arrived(parsed(with(h.table, h.line)))) << h.table << " " << h.line;
+    tried.emplace(h.table, h.line.substr(0, h.line.find(' ')));
+  }
+  const Language language;
+  for (const Section& section : language.sections()) {
+    for (const Key& key : section.keys)
+      EXPECT_TRUE(tried.contains({section.heading(), std::string(key.name)}))
+          << "no happy line for " << key.name;
+  }
+}
+
+TEST(Config, KeysArriveNowhereElse) {
+  // Taking a key's value back to its default must leave a Config equal to the plain one.
+  const Config plain = parsed(with("", " "));
+  const Language language;
+  for (const Section& section : language.sections()) {
+    for (const Key& key : section.keys) {
+      if (key.required || !key.example.empty()) continue;
+      EXPECT_EQ(parsed(with(section.heading(), example_text(key))), plain) << example_text(key);
+    }
+  }
+}
+
+TEST(Config, DefaultsLieInTheirRanges) {
+  // Were a default out of its own range, writing it out would be refused.
+  const Language language;
+  for (const Section& section : language.sections())
+    for (const Key& key : section.keys) EXPECT_THAT(faults(section.heading(), example_text(key)), IsEmpty());
+}
+
+TEST(Config, WrongKindIsSaidOfEveryKey) {
+  const Language language;
+  for (const Section& section : language.sections()) {
+    for (const Key& key : section.keys) {
+      const std::string path = std::string(section.name) + "." + std::string(key.name);
+      const auto found = faults(section.heading(), std::string(key.name) + " = 1979-05-27");
+      ASSERT_EQ(found.size(), 1U) << path;
+      EXPECT_THAT(found[0], testing::StartsWith(path + ": a date or time, not a")) << path;
+      EXPECT_THAT(found[0], HasSubstr("; write " + example_text(key) + ", for example"));
+    }
+  }
+}
+
+TEST(Config, TheEndsOfEveryRangeHold) {
+  const auto refused = [](const std::string& table, const std::string& key, const std::string& value,
+                          const std::string& range) {
+    EXPECT_THAT(faults(table, key + " = " + value),
+                ElementsAre(testing::EndsWith(": " + value + " is out of range; write " + range)))
+        << key;
+  };
+  const Language language;
+  for (const Section& section : language.sections()) {
+    for (const Key& key : section.keys) {
+      const std::string table = section.heading();
+      const std::string name(key.name);
+      const std::string range = range_text(key.field);
+      const auto accepted = [&](const std::string& value) {
+        // Only its own problem counts: some values at the ends disagree with another key's default.
+        for (const std::string& fault : faults(table, name + " = " + value))
+          EXPECT_THAT(fault, testing::Not(HasSubstr("out of range"))) << name;
+      };
+      if (const auto* count = std::get_if<Count>(&key.field)) {
+        accepted(std::to_string(count->min));
+        accepted(std::to_string(count->max));
+        refused(table, name, std::to_string(std::int64_t{count->min} - 1), range);
+        refused(table, name, std::to_string(std::int64_t{count->max} + 1), range);
+        refused(table, name, "9223372036854775807", range);
+      } else if (const auto* size = std::get_if<Size>(&key.field)) {
+        accepted(std::to_string(size->min));
+        accepted(std::to_string(size->max));
+        refused(table, name, size->min == 0 ? "-1" : std::to_string(size->min - 1), range);
+        refused(table, name, std::to_string(size->max + 1), range);
+        refused(table, name, "\"99999999999999999999TiB\"", range);
+      } else if (const auto* duration = std::get_if<Duration>(&key.field)) {
+        accepted(in_quotes(format_duration(duration->min)));
+        accepted(in_quotes(format_duration(duration->max)));
+        if (duration->min > 0ms) refused(table, name, in_quotes(format_duration(duration->min - 1ms)), range);
+        refused(table, name, in_quotes(format_duration(duration->max + 1ms)), range);
+        refused(table, name, "\"99999999999999999999h\"", range);
+      }
+    }
+  }
+}
+
+// ---------------------------------------------------------------- what can be wrong
+
+TEST(Config, PlacesAreLineAndColumnOfTheValue) {
+  EXPECT_THAT(
+      problems_of(std::string(hostname) + std::string(upstream) +
+                  "[[listener]]\nname = 'mx'\n  address =   'mx:25'\n"),
+      ElementsAre("f:7:15: listener.address: \"mx:25\" is not a numeric address (names are not resolved); "
+                  "write \"127.0.0.1:25\", \"[::1]:25\" or \"unix:/run/mta.sock\", for example"));
+}
+
+TEST(Config, ProblemsCarryTheirParts) {
+  Config config;
+  std::vector<Problem> problems;
+  EXPECT_FALSE(parse(std::string(hostname) + std::string(listener) + std::string(upstream) + "reuse = 1\n",
+                     "dir/x.toml", config, problems));
+  ASSERT_EQ(problems.size(), 1U);
+  EXPECT_EQ(problems[0].file, "dir/x.toml");
+  EXPECT_EQ(problems[0].line, 8U);
+  EXPECT_EQ(problems[0].column, 9U);
+  EXPECT_EQ(problems[0].key, "upstream.reuse");
+  EXPECT_EQ(problems[0].message, "an integer, not a boolean");
+  EXPECT_EQ(problems[0].mend, "write reuse = true, for example");
+}
+
+TEST(Config, AllProblemsInTheOrderOfTheFile) {
+  EXPECT_THAT(
+      problems_of("[metrics]\n"
+                  "max_connections = 0\n"
+                  "[[upstream]]\n"
+                  "name = 5\n"
+                  "[server]\n"
+                  "hostname = 'x'\n"
+                  "reactors = 1025\n"
+                  "drain_timeout = 30\n"
+                  "colour = 'red'\n"),
+      ElementsAre("f: listener: missing; write at least one [[listener]] with a name and an address",
+                  "f:1:1: metrics.address: missing; write address = \"127.0.0.1:9925\", for example",
+                  "f:2:19: metrics.max_connections: 0 is out of range; write 1 to 10000",
+                  "f:3:1: upstream.address: missing; write address = \"127.0.0.1:2525\", for example",
+                  "f:4:8: upstream.name: an integer, not a string; write name = \"mta\", for example",
+                  "f:7:12: server.reactors: 1025 is out of range; write 0 to 1024",
+                  "f:8:17: server.drain_timeout: 30 has no unit; write \"30s\" if seconds are meant",
+                  "f:9:1: server.colour: unknown; the keys here are hostname, reactors, max_sessions, "
+                  "receive_buffer_size, receive_buffers, session_buffers and drain_timeout"));
+}
+
+TEST(Config, AnEmptyFileLacksItsTables) {
+  // Whether the host's own name will do depends on the host.
+  const auto found = problems_of("");
+  EXPECT_THAT(found,
+              testing::IsSupersetOf(
+                  {"f: listener: missing; write at least one [[listener]] with a name and an address",
+                   "f: upstream: missing; write at least one [[upstream]] with a name and an address"}));
+  EXPECT_THAT(
+      problems_of(std::string(hostname) + "listener = []\n" + std::string(upstream)),
+      ElementsAre("f:2:12: listener: missing; write at least one [[listener]] with a name and an address"));
+}
+
+TEST(Config, TablesOfTheWrongShape) {
+  const std::string rest = std::string(hostname) + std::string(upstream);
+  EXPECT_THAT(
+      problems_of(rest + "[listener]\nname = 'mx'\naddress = '127.0.0.1'\n"),
+      ElementsAre(
+          "f:5:1: listener: a table, not an array of tables; write [[listener]]",
+          "f:7:11: listener.address: \"127.0.0.1\" has no port; write \"127.0.0.1:25\", for example"));
+  EXPECT_THAT(problems_of("listener = 'mx'\n" + rest),
+              ElementsAre("f:1:12: listener: a string, not an array of tables; write [[listener]]"));
+  EXPECT_THAT(problems_of("listener = [1.5]\n" + rest),
+              ElementsAre("f:1:13: listener: a floating-point number, not a table; write [[listener]]"));
+  EXPECT_THAT(problems_of(rest + std::string(listener) + "[[metrics]]\naddress = '127.0.0.1:1'\n"),
+              ElementsAre("f:8:1: metrics: an array, not a table; write [metrics], once"));
+}
+
+TEST(Config, OtherNotationsOfTomlAreAsGood) {
+  EXPECT_EQ(parsed("server = {hostname = 'mx.example.com'}\n"
+                   "listener = [{name = 'mx', address = '127.0.0.1:25'}]\n"
+                   "upstream = [{name = 'mta', address = '127.0.0.1:2525'}]\n"),
+            parsed(std::string(hostname) + std::string(listener) + std::string(upstream)));
+}
+
+TEST(Config, UnknownKeysGetTheNearestKnownOne) {
+  EXPECT_THAT(faults("[[listener]]", "adress = 'x'"),
+              ElementsAre("listener.adress: unknown; did you mean address?"));
+  EXPECT_THAT(faults("[[listener]]", "smtpd_recipient_limit = 5"),
+              ElementsAre("listener.smtpd_recipient_limit: unknown; did you mean recipient_limit?"));
+  EXPECT_THAT(faults("[[listener]]", "size_limit = 5"),
+              ElementsAre("listener.size_limit: unknown; did you mean message_size_limit?"));
+  EXPECT_THAT(faults("[server]", "Hostname = 5"),
+              ElementsAre("server.Hostname: unknown; did you mean hostname?"));
+  EXPECT_THAT(faults("[server]", "recipient_limit = 5"),
+              ElementsAre("server.recipient_limit: unknown; put it below [[listener]]"));
+  EXPECT_THAT(faults("[server]", "send_timeout = 5"),
+              ElementsAre("server.send_timeout: unknown; put it below [[listener]] or [[upstream]]"));
+  EXPECT_THAT(faults("[metrics]", "\"a\\nb\" = 5"),
+              ElementsAre("metrics.\"a\\u000Ab\": unknown; the keys here are address and max_connections"));
+}
+
+TEST(Config, UnknownTablesGetTheNearestKnownOne) {
+  const std::string rest = std::string(listener) + std::string(upstream);
+  EXPECT_THAT(problems_of(std::string(hostname) + rest + "[[listeners]]\n"),
+              ElementsAre("f:8:3: listeners: unknown; did you mean [[listener]]?"));
+  EXPECT_THAT(
+      problems_of(std::string(hostname) + rest + "[log]\n"),
+      ElementsAre("f:8:2: log: unknown; the tables are [server], [[listener]], [[upstream]] and [metrics]"));
+  EXPECT_THAT(problems_of("reactors = 2\n" + std::string(hostname) + rest),
+              ElementsAre("f:1:1: reactors: not in a table; put it below [server]"));
+}
+
+TEST(Config, Hostnames) {
+  const auto fault = [](const std::string& name) {
+    return faults("[server]", "hostname = \"" + name + "\"");
+  };
+  const auto bad = [](const std::string& shown, const std::string& why) {
+    return ElementsAre("server.hostname: \"" + shown + "\" is not a host name: " + why +
+                       "; write the name that the MX record gives, as \"mx.example.com\"");
+  };
+  const std::string label(63, 'a');
+  const std::string longest = label + "." + label + "." + label + "." + label.substr(2);
+  for (const std::string& good :
+       std::vector<std::string>{"mx.example.com", "localhost", "a-1.xn--bcher-kva.example", "1.a", longest})
+    EXPECT_THAT(fault(good), IsEmpty()) << good;
+  EXPECT_THAT(fault(""), bad("", "a label is empty"));
+  EXPECT_THAT(fault("mx.example.com."), bad("mx.example.com.", "a label is empty"));
+  EXPECT_THAT(fault("a..b"), bad("a..b", "a label is empty"));
+  EXPECT_THAT(fault("-a.b"), bad("-a.b", "a label starts or ends with a hyphen"));
+  EXPECT_THAT(fault("a-.b"), bad("a-.b", "a label starts or ends with a hyphen"));
+  EXPECT_THAT(fault("192.0.2.1"), bad("192.0.2.1", "the last label is a number"));
+  for (const std::string& odd :
+       std::vector<std::string>{"m x.example", "mx_1.example", "bücher.example", "[192.0.2.1]"})
+    EXPECT_THAT(fault(odd), bad(odd, "labels are made of letters, digits and hyphens (xn--... for others)"));
+  EXPECT_THAT(
+      fault("x\\r\\nEHLO"),
+      bad("x\\u000D\\u000AEHLO", "labels are made of letters, digits and hyphens (xn--... for others)"));
+  EXPECT_THAT(fault(label + "a.b"), bad(label + "a.b", "a label has more than 63 characters"));
+  EXPECT_THAT(fault(longest + "a"),
+              bad((longest + "a").substr(0, 80) + "...", "it has more than 253 characters"));
+}
+
+TEST(Config, HostnameDefaultsToTheHostsOwn) {
+  std::array<char, 256> name{};
+  ASSERT_EQ(gethostname(name.data(), name.size() - 1), 0);
+  const std::string text = std::string(listener) + std::string(upstream);
+  if (const auto fault = check_domain(name.data())) {
+    EXPECT_THAT(problems_of(text),
+                ElementsAre("f: server.hostname: missing, and the host's own name can't stand in: " +
+                            fault->message + "; write hostname = \"mx.example.com\", for example"));
+  } else {
+    EXPECT_EQ(parsed(text).server.hostname, name.data());
+    EXPECT_EQ(parsed("[server]\nreactors = 1\n" + text).server.hostname, name.data());
+  }
+}
+
+TEST(Config, Names) {
+  EXPECT_THAT(faults("[[listener]]", "name = ''"),
+              ElementsAre("listener.name: \"\" is not a name; "
+                          "write 1 to 64 letters, digits, hyphens, underscores and dots"));
+  EXPECT_THAT(faults("[[upstream]]", "name = 'a b'"),
+              ElementsAre("upstream.name: \"a b\" is not a name; "
+                          "write 1 to 64 letters, digits, hyphens, underscores and dots"));
+  EXPECT_THAT(faults("[[upstream]]", "name = '" + std::string(64, 'x') + "'"), IsEmpty());
+  EXPECT_EQ(faults("[[upstream]]", "name = '" + std::string(65, 'x') + "'").size(), 1U);
+}
+
+TEST(Config, Banners) {
+  EXPECT_THAT(faults("[[listener]]", "banner = \"ESMTP\\r\\n250 evil\""),
+              ElementsAre("listener.banner: \"ESMTP\\u000D\\u000A250 evil\" does not fit into the greeting; "
+                          "write at most 250 printable ASCII characters"));
+  EXPECT_THAT(faults("[[listener]]", "banner = '" + std::string(250, 'x') + "'"), IsEmpty());
+  EXPECT_EQ(faults("[[listener]]", "banner = '" + std::string(251, 'x') + "'").size(), 1U);
+  EXPECT_EQ(faults("[[listener]]", "banner = 'ESMTP é'").size(), 1U);
+}
+
+TEST(Config, Addresses) {
+  const auto fault = [](const std::string& address) {
+    return faults("[[upstream]]", "address = \"" + address + "\"");
+  };
+  const auto is = [](const std::string& text) { return ElementsAre("upstream.address: " + text); };
+  const std::string examples = R"(write "127.0.0.1:25", "[::1]:25" or "unix:/run/mta.sock", for example)";
+
+  for (const char* good :
+       {"192.0.2.1:1", "192.0.2.1:65535", "[2001:db8::1]:25", "[::ffff:192.0.2.1]:25", "unix:/a"})
+    EXPECT_THAT(fault(good), IsEmpty()) << good;
+
+  EXPECT_THAT(fault("mx.example.com:25"),
+              is("\"mx.example.com:25\" is not a numeric address (names are not resolved); " + examples));
+  EXPECT_THAT(fault(""), is("\"\" is not a numeric address (names are not resolved); " + examples));
+  EXPECT_THAT(fault("25"), is("\"25\" is not a numeric address (names are not resolved); " + examples));
+  EXPECT_THAT(fault("127.1:25"),
+              is("\"127.1:25\" is not a numeric address (names are not resolved); " + examples));
+  EXPECT_THAT(fault("127.0.0.256:25"),
+              is("\"127.0.0.256:25\" is not a numeric address (names are not resolved); " + examples));
+  EXPECT_THAT(fault("192.0.2.1"), is("\"192.0.2.1\" has no port; write \"192.0.2.1:25\", for example"));
+  EXPECT_THAT(fault("[::1]"), is("\"[::1]\" has no port; write \"[::1]:25\", for example"));
+  EXPECT_THAT(fault("[::1]x"), is("\"[::1]x\" has no port; write \"[::1]:25\", for example"));
+  EXPECT_THAT(fault("[::1"),
+              is("\"[::1\" is not an IPv6 address with a port; write \"[::1]:25\", for example"));
+  EXPECT_THAT(fault("[127.0.0.1]:25"),
+              is("\"[127.0.0.1]:25\" is not an IPv6 address with a port; write \"[::1]:25\", for example"));
+  EXPECT_THAT(
+      fault("2001:db8::1"),
+      is("\"2001:db8::1\" has an IPv6 address without brackets; write \"[2001:db8::1]:25\", with its port, "
+         "for example"));
+  EXPECT_THAT(fault("2001:db8:0:0:0:0:0:1:25"),
+              is("\"2001:db8:0:0:0:0:0:1:25\" has an IPv6 address without brackets; "
+                 "write \"[2001:db8:0:0:0:0:0:1]:25\", for example"));
+  EXPECT_THAT(fault(":25"), is("\":25\" names no address; "
+                               "write \"0.0.0.0:25\" or \"[::]:25\" for every address of this host"));
+  EXPECT_THAT(fault("*:25"), is("\"*:25\" names no address; "
+                                "write \"0.0.0.0:25\" or \"[::]:25\" for every address of this host"));
+  for (const std::string port :
+       {"0", "65536", "smtp", "", "-1", "+25", "25 ", "2 5", "99999999999999999999"}) {
+    const std::string message =
+        "\"" + port + "\" is not a port; write a number from 1 to 65535 behind the last colon";
+    EXPECT_THAT(fault("192.0.2.1:" + port), is(message)) << port;
+    EXPECT_THAT(fault("[2001:db8::1]:" + port), is(message)) << port;
+  }
+  EXPECT_THAT(fault("127.0.0.1\\u0000:25"),
+              is("\"127.0.0.1\\u0000:25\" is not an address; write \"127.0.0.1:25\", for example"));
+  EXPECT_THAT(fault("0.0.0.0:2525"),
+              is("\"0.0.0.0:2525\" is not one host's address; write the mail server's own address"));
+}
+
+TEST(Config, UnixSockets) {
+  const auto fault = [](const std::string& address) {
+    return faults("[[upstream]]", "address = \"" + address + "\"");
+  };
+  EXPECT_THAT(fault("unix:/" + std::string(106, 'x')), IsEmpty());
+  EXPECT_THAT(fault("unix:/" + std::string(107, 'x')),
+              ElementsAre("upstream.address: the path of the socket has 108 bytes; "
+                          "write a path of at most 107 bytes"));
+  for (const std::string path : {"", "run/mta", "@mta"}) {
+    EXPECT_THAT(fault("unix:" + path), ElementsAre("upstream.address: \"" + path +
+                                                   "\" is not an absolute path; "
+                                                   "write \"unix:/run/mta.sock\", for example"));
+  }
+  EXPECT_EQ(fault("unix:/a\\u0000b").size(), 1U);
+  EXPECT_THAT(
+      faults("[[listener]]", "address = 'unix:/run/x'"),
+      ElementsAre("listener.address: \"unix:/run/x\" is a unix socket, which only an upstream can have; "
+                  "write address = \"0.0.0.0:25\", for example"));
+  EXPECT_EQ(faults("[metrics]", "address = 'unix:/run/x'").size(), 1U);
+}
+
+TEST(Config, SizesAndDurations) {
+  EXPECT_THAT(faults("[[listener]]", "message_size_limit = '50MB'"),
+              ElementsAre("listener.message_size_limit: \"50MB\" is not a size; "
+                          "write a number of octets, or one with B, KiB, MiB, GiB or TiB: \"64KiB\""));
+  for (const char* odd : {"''", "'KiB'", "'5'", "'5 KiB'", "'-5KiB'", "'5KiB '", "'1.5KiB'", "'5kib'"})
+    EXPECT_EQ(faults("[[listener]]", "message_size_limit = " + std::string(odd)).size(), 1U) << odd;
+  EXPECT_THAT(faults("[server]", "receive_buffer_size = 5000"),
+              ElementsAre("server.receive_buffer_size: 5000 is not a power of two; "
+                          "write \"4KiB\" to \"1MiB\", a power of two"));
+  EXPECT_THAT(faults("[[listener]]", "data_timeout = '30 sec'"),
+              ElementsAre("listener.data_timeout: \"30 sec\" is not a duration; "
+                          "write a number with ms, s, m or h: \"30s\""));
+  for (const char* odd : {"''", "'s'", "'30'", "'1h30m'", "'-5s'", "'1.5s'", "'5S'"})
+    EXPECT_EQ(faults("[[listener]]", "data_timeout = " + std::string(odd)).size(), 1U) << odd;
+  EXPECT_THAT(faults("[[listener]]", "data_timeout = -5"),
+              ElementsAre("listener.data_timeout: -5 has no unit; write \"0s\" if seconds are meant"));
+}
+
+TEST(Config, Choices) {
+  EXPECT_THAT(
+      faults("[[listener]]", "nul = 'Reject'"),
+      ElementsAre("listener.nul: \"Reject\" is not a choice here; write \"normalize\" or \"reject\""));
+}
+
+TEST(Config, ExtensionLists) {
+  EXPECT_EQ(parsed(with("[[listener]]", "extensions = []")).listeners[0].extensions, smtp::ExtensionSet());
+  EXPECT_THAT(
+      faults("[[listener]]", "extensions = ['PIPELINE', 'STARTTLS', 5, 'dsn', 'DSN']"),
+      ElementsAre("listener.extensions: \"PIPELINE\" is not an extension that ringmx offers; "
+                  "did you mean \"PIPELINING\"?",
+                  "listener.extensions: \"STARTTLS\" is not an extension that ringmx offers; the extensions "
+                  "are PIPELINING, SIZE, 8BITMIME, SMTPUTF8, CHUNKING, DSN and ENHANCEDSTATUSCODES",
+                  testing::StartsWith("listener.extensions: an integer, not a string; write extensions = ["),
+                  "listener.extensions: \"DSN\" is listed twice; list it once"));
+}
+
+TEST(Config, UpstreamLists) {
+  EXPECT_THAT(
+      faults("[[listener]]", "upstreams = ['mta', 'mta', 'mat']"),
+      ElementsAre("listener.upstreams: \"mta\" is listed twice; list it once",
+                  "listener.upstreams: there is no upstream \"mat\"; write one of those there are: \"mta\""));
+  EXPECT_THAT(problems_of(std::string(hostname) + std::string(listener) + "upstreams = [\n  'a',\n  'x']\n" +
+                          std::string(upstream) + "[[upstream]]\nname = 'a'\naddress = '127.0.0.2:25'\n"),
+              ElementsAre("f:7:3: listener.upstreams: there is no upstream \"x\"; "
+                          "write one of those there are: \"mta\" or \"a\""));
+}
+
+TEST(Config, NamesAndAddressesAreUnique) {
+  const std::string base = std::string(hostname) + std::string(listener) + std::string(upstream);
+  EXPECT_THAT(
+      problems_of(base + std::string(listener)),
+      ElementsAre("f:9:8: listener.name: \"mx\" is already the name of the listener in line 3; "
+                  "write another name",
+                  "f:10:11: listener.address: \"127.0.0.1:25\" is already the address of the listener in "
+                  "line 4; write another address, or remove one of the two"));
+  EXPECT_THAT(
+      problems_of(base + std::string(upstream)),
+      ElementsAre("f:9:8: upstream.name: \"mta\" is already the name of the upstream in line 6; "
+                  "write another name",
+                  "f:10:11: upstream.address: \"127.0.0.1:2525\" is already the address of the upstream in "
+                  "line 7; write another address, or remove one of the two"));
+  // The same address in another notation.
+  EXPECT_THAT(problems_of(base + "[[listener]]\nname = 'b'\naddress = '[0:0::1]:25'\n"
+                                 "[[listener]]\nname = 'c'\naddress = '[::1]:25'\n"),
+              ElementsAre("f:13:11: listener.address: \"[::1]:25\" is already the address of the listener in "
+                          "line 10; write another address, or remove one of the two"));
+  // A name of one kind may be one of the other kind too.
+  EXPECT_THAT(problems_of(base + "[[upstream]]\nname = 'mx'\naddress = 'unix:/x'\n"), IsEmpty());
+}
+
+TEST(Config, MailMustNotGoRoundInCircles) {
+  const std::string message =
+      " is where the listener \"mx\" takes mail: it would go round in circles; "
+      "write the mail server's address";
+  EXPECT_THAT(faults("[[upstream]]", "address = '127.0.0.1:25'"),
+              ElementsAre("upstream.address: \"127.0.0.1:25\"" + message));
+  EXPECT_THAT(faults("[[listener]]", "address = '0.0.0.0:2525'"),
+              ElementsAre("upstream.address: \"127.0.0.1:2525\"" + message));
+  EXPECT_THAT(faults("[[listener]]", "address = '[::]:2525'"), IsEmpty());
+  EXPECT_THAT(faults("[[listener]]", "address = '127.0.0.2:2525'"), IsEmpty());
+}
+
+TEST(Config, MetricsMustNotCollideWithAListener) {
+  const std::string message = " collides with the listener in line 5; write another port";
+  EXPECT_THAT(faults("[metrics]", "address = '127.0.0.1:25'"),
+              ElementsAre("metrics.address: \"127.0.0.1:25\"" + message));
+  EXPECT_THAT(faults("[metrics]", "address = '0.0.0.0:25'"),
+              ElementsAre("metrics.address: \"0.0.0.0:25\"" + message));
+  EXPECT_THAT(faults("[metrics]", "address = '127.0.0.2:25'"), IsEmpty());
+  EXPECT_THAT(faults("[metrics]", "address = '[::]:25'"), IsEmpty());
+}
+
+TEST(Config, OneSessionCannotHoldAllBuffers) {
+  EXPECT_THAT(
+      faults("[server]", "session_buffers = 1024"),
+      ElementsAre("server.session_buffers: 1024 lets one session hold all of the 1024 receive_buffers; "
+                  "write less than receive_buffers"));
+  EXPECT_THAT(faults("[server]", "session_buffers = 1023"), IsEmpty());
+}
+
+TEST(Config, MetricsAreOffUnlessAsked) {
+  EXPECT_FALSE(parsed(std::string(hostname) + std::string(listener) + std::string(upstream)).metrics.enabled);
+}
+
+TEST(Config, SyntaxErrors) {
+  const std::string mend = "write key = value, with text and units in quotes: hostname = \"mx.example.com\"";
+  EXPECT_THAT(
+      problems_of("[server]\nhostname = mx.example.com\n"),
+      ElementsAre("f:2:12: not TOML: Error while parsing value: could not determine value type; " + mend));
+  EXPECT_THAT(
+      problems_of("[server]\nreactors = 1\nreactors = 2\n"),
+      ElementsAre(testing::AllOf(testing::StartsWith("f:3:"), HasSubstr("cannot redefine existing integer"),
+                                 testing::EndsWith("; write each key once, and a [[listener]] or "
+                                                   "[[upstream]] for each one of several"))));
+  EXPECT_THAT(
+      problems_of("reuse = fals\n"),
+      ElementsAre("f:1:13: not TOML: Error while parsing boolean: expected 'false', saw 'fals\\u000A'; " +
+                  mend));
+  for (const std::string& text : std::vector<std::string>{"[server", "a", "a = \"x", "a = 5 5", "a = \xff",
+                                                          std::string("a = 1\0", 6), "a = [[[[", "\x01"})
+    EXPECT_THAT(problems_of(text), ElementsAre(HasSubstr(": not TOML: "))) << text;
+}
+
+TEST(Config, ProblemsAddToThoseThereAre) {
+  Config config;
+  std::vector<Problem> problems{{"z", 99, 1, "k", "m", ""}};
+  EXPECT_FALSE(parse("[server", "f", config, problems));
+  ASSERT_EQ(problems.size(), 2U);
+  EXPECT_EQ(problems[0].text(), "z:99:1: k: m");
+  EXPECT_TRUE(parse(with("", " "), "f", config, problems));
+  EXPECT_EQ(problems.size(), 2U);
+}
+
+TEST(Config, ARefusedTextLeavesTheConfigAlone) {
+  Config config = parsed(with("[server]", "reactors = 5"));
+  const Config before = config;
+  std::vector<Problem> problems;
+  EXPECT_FALSE(parse(with("[server]", "reactors = 2000"), "f", config, problems));
+  EXPECT_EQ(config, before);
+}
+
+TEST(Config, FilesThatCannotBeRead) {
+  const auto load_problem = [](const std::string& file) {
+    Config config;
+    std::vector<Problem> problems;
+    EXPECT_FALSE(load(file, config, problems));
+    return problems.size() == 1 ? problems[0].text() : "";
+  };
+  EXPECT_EQ(load_problem("/nowhere/ringmx.toml"),
+            "/nowhere/ringmx.toml: can't be read: No such file or directory; name a readable TOML file");
+  EXPECT_EQ(load_problem("/"), "/: can't be read: Is a directory; name a readable TOML file");
+  EXPECT_EQ(load_problem("/dev/zero"),
+            "/dev/zero: can't be read: it has more than 1 MiB; name a readable TOML file");
+}
+
+// ---------------------------------------------------------------- what people read
+
+std::string read_doc(const std::string& name) {
+  std::ifstream file(std::string(RINGMX_DOCS) + "/" + name);
+  std::stringstream text;
+  text << file.rdbuf();
+  EXPECT_FALSE(text.str().empty()) << name;
+  return text.str();
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+TEST(Manual, DescribesEveryKeyAndNoOther) {
+  const Language language;
+  std::vector<std::string> expected;
+  for (const Section& section : language.sections()) {
+    expected.push_back("## `" + section.heading() + "`");
+    for (const Key& key : section.keys) {
+      std::string value = default_text(key);
+      if (!key.required && key.default_about.empty()) value = "`" + value + "`";
+      expected.push_back("### `" + std::string(key.name) + "`");
+      expected.push_back("Type: " + type_text(key.field) + ". Default: " + value +
+                         ". Range: " + range_text(key.field) + ".");
+      expected.emplace_back(key.about);
+    }
+  }
+  // Of the manual, the lines that say such things: headings of code, facts, and what follows facts.
+  std::vector<std::string> found;
+  const auto lines = lines_of(read_doc("configuration.md"));
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    if (lines[i].rfind("## `", 0) == 0 || lines[i].rfind("### ", 0) == 0) found.push_back(lines[i]);
+    if (lines[i].rfind("Type: ", 0) == 0 && i + 2 < lines.size()) {
+      found.push_back(lines[i]);
+      found.push_back(lines[i + 2]);
+    }
+  }
+  EXPECT_EQ(found, expected);
+}
+
+TEST(Manual, ItsShortestConfigurationLoads) {
+  const std::string text = read_doc("configuration.md");
+  const std::string fence = "```toml\n";
+  const std::size_t begin = text.find(fence) + fence.size();
+  ASSERT_GT(text.size(), begin);
+  parsed(text.substr(begin, text.find("```", begin) - begin));
+}
+
+TEST(Example, LoadsAndIsAllDefaults) {
+  Config config;
+  std::vector<Problem> problems;
+  ASSERT_TRUE(load(std::string(RINGMX_DOCS) + "/ringmx.toml", config, problems))
+      << (problems.empty() ? "" : problems[0].text());
+
+  Config defaults;
+  defaults.server.hostname = "mx.example.com";
+  defaults.listeners.emplace_back();
+  defaults.listeners[0].name = "mx";
+  defaults.listeners[0].address = {Endpoint::Family::ipv4, "0.0.0.0", 25, ""};
+  defaults.upstreams.emplace_back();
+  defaults.upstreams[0].name = "mta";
+  defaults.upstreams[0].address = {Endpoint::Family::ipv4, "127.0.0.1", 2525, ""};
+  defaults.metrics.enabled = true;
+  defaults.metrics.address = {Endpoint::Family::ipv4, "127.0.0.1", 9925, ""};
+  EXPECT_EQ(config, defaults);
+
+  // With the comments in front of the keys taken away it says the same.
+  std::string uncommented;
+  for (const std::string& line : lines_of(read_doc("ringmx.toml"))) {
+    const bool key = line.size() > 1 && line[0] == '#' && line[1] != ' ';
+    uncommented += (key ? line.substr(1) : line) + "\n";
+  }
+  EXPECT_EQ(parsed(uncommented), defaults);
+  const Language language;
+  for (const Section& section : language.sections()) {
+    const std::size_t begin = uncommented.find("\n" + section.heading() + "\n");
+    ASSERT_NE(begin, std::string::npos) << section.heading();
+    const std::string part = uncommented.substr(begin, uncommented.find("\n[", begin + 1) - begin);
+    for (const Key& key : section.keys) {
+      EXPECT_THAT(part, HasSubstr("\n# " + std::string(key.about) + "\n" + example_text(key) + "\n"));
+    }
+  }
+}
+
+// ---------------------------------------------------------------- notation
+
+TEST(Notation, FormatsSayWhatTheyMean) {
+  EXPECT_EQ(format_size(0), "0");
+  EXPECT_EQ(format_size(1000), "1000");
+  EXPECT_EQ(format_size(1024), "1KiB");
+  EXPECT_EQ(format_size(1536), "1536");
+  EXPECT_EQ(format_size(50ULL << 20), "50MiB");
+  EXPECT_EQ(format_size(1ULL << 40), "1TiB");
+  EXPECT_EQ(format_duration(0ms), "0s");
+  EXPECT_EQ(format_duration(1500ms), "1500ms");
+  EXPECT_EQ(format_duration(90s), "90s");
+  EXPECT_EQ(format_duration(5min), "5m");
+  EXPECT_EQ(format_duration(2h), "2h");
+}
+
+TEST(Notation, EndpointsReadBackAsTheyAreWritten) {
+  for (const std::string text : {"127.0.0.1:25", "[::1]:25", "unix:/run/mta.sock"}) {
+    Endpoint endpoint;
+    EXPECT_FALSE(parse_endpoint(text, endpoint)) << text;
+    EXPECT_EQ(endpoint.text(), text);
+  }
+}
+
+TEST(Notation, QuotesStayOnOneLine) {
+  EXPECT_EQ(in_quotes("a\"b\\c"), "\"a\\\"b\\\\c\"");
+  EXPECT_EQ(in_quotes(std::string_view("\n\0\x7f", 3)), "\"\\u000A\\u0000\\u007F\"");
+  EXPECT_EQ(in_quotes(std::string(80, 'x')), "\"" + std::string(80, 'x') + "\"");
+  EXPECT_EQ(in_quotes(std::string(81, 'x')), "\"" + std::string(80, 'x') + "...\"");
+}
+
+}  // namespace
+}  // namespace ringmx::config
