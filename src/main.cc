@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <functional>
 #include <future>
 #include <iostream>
 #include <memory>
@@ -37,7 +38,9 @@ namespace ringmx {
 namespace {
 
 constexpr int usage_error = 2;
-constexpr unsigned drain_message = 1;
+// Messages to the cores.
+constexpr unsigned drain_message = 1;  // no new sessions, and say when the last one is over
+constexpr unsigned stop_message = 2;   // all cores are drained: close what is left and return
 
 constexpr std::string_view usage =
     "usage: ringmx run --config FILE     run in the foreground; SIGTERM drains\n"
@@ -79,11 +82,15 @@ void fit_to_descriptors(config::Config& config) {
 // Everything that one core owns, made and run on its thread.
 class Core {
  public:
-  Core(const config::Config& config, metrics::ReactorCounters& counters, std::vector<net::Socket> sockets)
-      : reactor_(counters.uring), worker_(reactor_, config, counters, std::move(sockets)) {
+  // `drained` is called on the core's thread.
+  Core(const config::Config& config, metrics::ReactorCounters& counters, std::vector<net::Socket> sockets,
+       std::function<void()> drained)
+      : reactor_(counters.uring), worker_(reactor_, config, counters, std::move(sockets)), drained_(std::move(drained)) {
     reactor_.on_message(
-        [](void* core, unsigned message) {
-          if (message == drain_message) static_cast<Core*>(core)->drain();
+        [](void* context, unsigned message) {
+          Core& core = *static_cast<Core*>(context);
+          if (message == drain_message) core.worker_.drain(core.drained_);
+          if (message == stop_message) core.stop();
         },
         this);
   }
@@ -99,18 +106,17 @@ class Core {
   }
 
  private:
-  void drain() {
-    worker_.drain([this] {
-      if (admin_) {
-        admin_->close([this] { reactor_.stop(); });
-      } else {
-        reactor_.stop();
-      }
-    });
+  void stop() {
+    if (admin_) {
+      admin_->close([this] { reactor_.stop(); });
+    } else {
+      reactor_.stop();
+    }
   }
 
   ring::Reactor reactor_;
   gateway::Worker worker_;
+  std::function<void()> drained_;
   std::unique_ptr<admin::Server> admin_;
 };
 
@@ -177,22 +183,25 @@ int run(const std::string& file) {
 
   std::vector<std::thread> threads;
   std::vector<int> ring_fds;
-  std::atomic<unsigned> finished{0};
+  // The operator's pages are there until the last core is drained.
+  std::atomic<unsigned> drained{0};
+  const auto core_drained = [&drained] {
+    ++drained;
+    kill(getpid(), SIGUSR1);  // the main thread waits for signals only
+  };
   for (unsigned r = 0; r < reactors; ++r) {
     std::promise<int> started;
     std::future<int> ring_fd = started.get_future();
     threads.emplace_back([&, r, started = std::move(started)]() mutable {
       bool running = false;
       try {
-        Core core(config, *counters[r], std::move(sockets[r]));
+        Core core(config, *counters[r], std::move(sockets[r]), core_drained);
         if (r == 0 && config.metrics.enabled) {
           core.serve_admin(std::move(admin_socket), config.metrics.max_connections, pages);
         }
         running = true;
         started.set_value(core.ring_fd());
         core.run();
-        ++finished;
-        kill(getpid(), SIGUSR1);  // the main thread waits for signals only
       } catch (const std::exception& e) {
         if (running) {
           // Its sessions are lost in any case; a new process serves better than one without a core.
@@ -212,8 +221,13 @@ int run(const std::string& file) {
   std::cerr << "ready\n" << std::flush;
 
   ring::Messenger messenger;
+  const auto tell_all = [&](unsigned message) {
+    for (const int fd : ring_fds) {
+      if (messenger.send(fd, message) != 0) _exit(1);
+    }
+  };
   bool draining = false;
-  while (finished.load() < reactors) {
+  while (drained.load() < reactors) {
     int signal = 0;
     if (sigwait(&signals, &signal) != 0 || signal == SIGUSR1) continue;
     if (signal == SIGHUP) {
@@ -223,10 +237,9 @@ int run(const std::string& file) {
     if (draining) _exit(1);  // a second signal means now
     draining = true;
     log("draining");
-    for (const int fd : ring_fds) {
-      if (messenger.send(fd, drain_message) != 0) _exit(1);
-    }
+    tell_all(drain_message);
   }
+  tell_all(stop_message);
   for (std::thread& thread : threads) thread.join();
   log("stopped");
   return 0;

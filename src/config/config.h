@@ -70,6 +70,7 @@ struct Upstream {
   bool reuse = true;             // false: a connection of its own for every session
   std::uint32_t max_idle = 100;  // idle connections kept per reactor
   std::chrono::milliseconds idle_timeout{60000};
+  std::uint32_t error_limit = 5;           // so many 4xx and 5xx since its last message: not kept for reuse
   std::uint32_t reply_limit = 16 * 1024;        // bytes of one reply, all lines
   std::chrono::milliseconds retry_after{5000};  // after a failed connect the others are preferred for so long
   std::chrono::milliseconds connect_timeout{10000};

@@ -50,6 +50,7 @@ constexpr std::size_t reply_backlog = 64 * 1024;
 constexpr std::size_t copy_below = 256;
 // After the last reply: so long for the client to read it and end its side.
 constexpr ring::Duration close_patience{10000};
+constexpr ring::Duration close_patience_draining{1000};
 
 Violation violation_of(smtp::LineFault fault) noexcept {
   switch (fault) {
@@ -120,8 +121,7 @@ struct Client::Transaction {
   bool chunked = false;  // the client uses BDAT
   bool chunk_last = false;
   bool chunk_finished = false;  // the end of the last chunk is on its way
-  std::string_view refusal;     // the reply to a chunk that must not be: its octets are dropped
-  bool stray = false;           // there is no transaction, only such a chunk
+  std::string_view refusal;     // the reply to a chunk that must not be: its octets are dropped, and that is all
   std::uint64_t chunk_size = 0;
   std::uint64_t chunk_left = 0;
   // Time and size.
@@ -561,10 +561,8 @@ void Client::chunk(const smtp::BdatCommand& bdat) {
 
 // The octets come all the same, and must not be taken for commands.
 void Client::refuse_chunk(const smtp::BdatCommand& bdat, std::string_view text) {
-  if (!transaction_) {
-    transaction_ = std::make_unique<Transaction>();
-    transaction_->stray = true;
-  }
+  abort_transaction();  // the session has failed it
+  transaction_ = std::make_unique<Transaction>();
   transaction_->refusal = text;
   transaction_->chunk_left = bdat.size;
   phase_ = Phase::chunk;
@@ -621,8 +619,8 @@ void Client::relay_chunk(std::string_view piece, const ring::Slice& source, bool
 void Client::end_of_chunk() {
   Transaction& t = *transaction_;
   if (!t.refusal.empty()) {
-    reply(std::exchange(t.refusal, {}));
-    if (t.stray) transaction_.reset();
+    reply(t.refusal);
+    transaction_.reset();
     return await_command();
   }
   if (t.chunk_last && !t.chunk_finished && t.failure.empty()) {
@@ -710,7 +708,7 @@ void Client::data_replied(const smtp::Reply& text) {
   if (text.intermediate()) {
     begin_body();
     phase_ = t.chunked ? Phase::chunk : Phase::body;
-    if (!t.chunked) reply(replies::start_mail_input);
+    if (!t.chunked) reply(text.text, Origin::upstream);
   } else if (t.chunked) {
     fail_message(text.text);
     phase_ = Phase::chunk;
@@ -843,7 +841,7 @@ void Client::reply_and_close(std::string_view text, metrics::Close reason) {
 void Client::close_after_replies(metrics::Close reason) {
   leave(reason);
   stream_.end();
-  set_deadline(close_patience);
+  set_deadline(draining_ ? close_patience_draining : close_patience);
 }
 
 void Client::close(metrics::Close reason) {
@@ -873,6 +871,7 @@ void Client::drain() {
 }
 
 void Client::shut_down() {
+  draining_ = true;
   if (phase_ != Phase::ending) reply_and_close(replies::shutting_down, metrics::Close::draining);
 }
 

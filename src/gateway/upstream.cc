@@ -238,6 +238,8 @@ bool UpstreamConnection::handle_reply(Stage stage, const smtp::Reply& reply) {
         lose(UpstreamLoss::closed);
         return false;
       }
+      if (stage == Stage::message && reply.positive()) errors_ = 0;
+      if (reply.transient() || reply.permanent()) ++errors_;
       set_timer();
       lessee_->upstream_replied(stage, reply);
       break;
@@ -396,7 +398,10 @@ UpstreamConnection* UpstreamPool::connect(Lessee& lessee) {
 
 void UpstreamPool::keep(UpstreamConnection& connection) {
   connection.lessee_ = nullptr;
-  if (draining_ || connection.exclusive() || idle_.size() >= config_.max_idle) return connection.quit();
+  // Servers count a client's errors, and for them all our clients are one: it leaves before it is
+  // slowed down or thrown out in the middle of somebody else's transaction.
+  const bool tired = config_.error_limit != 0 && connection.errors_ >= config_.error_limit;
+  if (draining_ || tired || connection.exclusive() || idle_.size() >= config_.max_idle) return connection.quit();
   connection.move_to(UpstreamConnection::State::idle);
   connection.set_timer();
   idle_.push_back(&connection);

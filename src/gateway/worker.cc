@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "ringmx/smtp/forward.h"
@@ -78,16 +79,21 @@ void Worker::start() {
 }
 
 // Extensions that say something about the message's whole way are offered if all upstreams that are
-// known offer them; until one is known, what the configuration allows.
+// known offer them; until one is known, what the configuration allows. The size limit is the smallest
+// of all.
 void Worker::offer(ListenerContext& listener) {
   const config::Listener& c = *listener.config;
   smtp::ExtensionSet common = smtp::ExtensionSet::all();
+  constexpr std::uint64_t unlimited = std::numeric_limits<std::uint64_t>::max();
+  std::uint64_t size_limit = c.message_size_limit == 0 ? unlimited : c.message_size_limit;
   for (const UpstreamPool* pool : listener.upstreams) {
     if (const smtp::Capabilities* known = pool->capabilities()) {
       common = common & (known->extensions | smtp::hop_by_hop);
+      if (known->size_limit != 0) size_limit = std::min(size_limit, known->size_limit);
     }
   }
-  listener.offered = {.extensions = c.extensions & common, .size_limit = c.message_size_limit};
+  listener.offered = {.extensions = c.extensions & common, .size_limit = size_limit == unlimited ? 0 : size_limit};
+  listener.rules.message_size_limit = listener.offered.size_limit;  // for SIZE= in MAIL
   listener.ehlo_reply = smtp::format_ehlo_reply(config_.server.hostname, listener.offered);
 }
 

@@ -16,7 +16,11 @@ Stream::~Stream() {
 
 void Stream::arm() {
   if (!receive_.pending() && wanted_ && !ended_ && !closing_ && !ring::ReceiveBuffers::waiting(*this)) {
-    reactor_.receive_multishot(receive_, fd_, memory_.receive.group());
+    if (metered_) {
+      reactor_.receive(receive_, fd_, memory_.receive.group());
+    } else {
+      reactor_.receive_multishot(receive_, fd_, memory_.receive.group());
+    }
   }
 }
 
@@ -28,6 +32,7 @@ void Stream::connect(int fd, const Address& address) {
 
 void Stream::pause() {
   wanted_ = false;
+  metered_ = true;
   memory_.receive.stop_waiting(*this);
   if (receive_.pending() && !canceling_) {
     canceling_ = true;
@@ -53,6 +58,7 @@ void Stream::on_receive(int result, unsigned flags) {
   if (closing_) return finish_if_idle();
   if (result > 0) {
     traffic_.received.add(static_cast<std::uint64_t>(result));
+    if (static_cast<std::uint32_t>(result) < memory_.receive.block_size()) metered_ = false;
     if (!ending_) {
       owner_.stream_received(std::move(data));
     } else if ((discarded_ += static_cast<std::uint32_t>(result)) > discard_limit) {

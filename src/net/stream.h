@@ -27,7 +27,9 @@ struct StreamTraffic {
 // One connected stream socket on a reactor: slices in, slices out, never a copy of what passes
 // through. Idle, it holds no buffer.
 //
-// Receiving: one multishot receive, armed while the owner wants data. Sending: slices are queued
+// Receiving: one multishot receive, armed while the owner wants data. A peer that has outrun the
+// owner once is read one buffer at a time until its socket is empty again: a multishot receive would
+// gulp all that has piled up in the kernel, which may be every buffer there is. Sending: slices are queued
 // and leave together at the end of the running batch of completions, at most one send under way.
 // Ending: close() may be called at any time, from any callback; the descriptor is closed after the
 // kernel's last completion, then Owner::stream_closed() says that the stream may be destroyed.
@@ -103,6 +105,7 @@ class Stream final : private ring::ReceiveBuffers::Waiter {
   bool failed_ : 1 = false;     // an error was reported
   bool canceling_ : 1 = false;  // a cancel of the receive is under way
   bool connecting_ : 1 = false;
+  bool metered_ : 1 = false;   // outran the owner: one buffer at a time
   bool starved_ : 1 = false;  // there was no text block for something to be sent
   std::uint32_t discarded_ = 0;
   std::size_t unsent_ = 0;

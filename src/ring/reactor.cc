@@ -77,6 +77,14 @@ void Reactor::receive_multishot(Operation& op, int fd, std::uint16_t buffer_grou
   io_uring_sqe_set_data(&entry, &op);
 }
 
+void Reactor::receive(Operation& op, int fd, std::uint16_t buffer_group) {
+  io_uring_sqe& entry = start(op);
+  io_uring_prep_recv(&entry, fd, nullptr, 0, 0);
+  entry.flags |= IOSQE_BUFFER_SELECT;
+  entry.buf_group = buffer_group;
+  io_uring_sqe_set_data(&entry, &op);
+}
+
 void Reactor::send(Operation& op, int fd, const void* data, std::size_t size) {
   io_uring_sqe& entry = start(op);
   io_uring_prep_send(&entry, fd, data, size, MSG_NOSIGNAL);
