@@ -400,7 +400,7 @@ TEST(Process, StandsOnThePage) {
   for (const char* name :
        {"process_cpu_seconds_total", "process_open_fds", "process_max_fds", "process_resident_memory_bytes",
         "process_virtual_memory_bytes", "process_start_time_seconds"})
-    EXPECT_THAT(page, HasSubstr("\n" + std::string(name) + " ")) << name;
+    EXPECT_THAT(page, HasSubstr(std::string("\n").append(name).append(" "))) << name;
 }
 
 // ---------------------------------------------------------------- content negotiation
