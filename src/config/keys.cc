@@ -139,7 +139,7 @@ std::vector<Key> keys(Metrics& m) {
 }
 
 std::string Section::heading() const {
-  return repeated ? "[[" + std::string(name) + "]]" : "[" + std::string(name) + "]";
+  return std::string(repeated ? "[[" : "[").append(name).append(repeated ? "]]" : "]");
 }
 
 Language::Language()

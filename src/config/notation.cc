@@ -54,7 +54,7 @@ bool parse_quantity(std::string_view text, const std::array<Unit, n>& units, std
 // The largest unit that leaves a whole number; 0 is written with the smallest but one ("0s").
 template <std::size_t n>
 std::string format_quantity(std::uint64_t value, const std::array<Unit, n>& units) {
-  if (value == 0) return "0" + std::string(units[n - 2].name);
+  if (value == 0) return std::string("0").append(units[n - 2].name);
   const auto unit =
       std::find_if(units.begin(), units.end(), [&](const Unit& u) { return value % u.factor == 0; });
   return std::to_string(value / unit->factor).append(unit->name);
@@ -228,13 +228,14 @@ std::string format_duration(std::chrono::milliseconds d) {
 }
 
 std::string in_quotes(std::string_view text) {
-  constexpr std::size_t longest = 80;
+  std::size_t end = std::min<std::size_t>(text.size(), 80);
+  while (end > 0 && end < text.size() && (text[end] & 0xc0) == 0x80) --end;  // not inside a character
   std::string out = "\"";
-  for (const char c : text.substr(0, longest)) {
+  for (const char c : text.substr(0, end)) {
     if (c == '"' || c == '\\') out += '\\';
     out += c;
   }
-  return on_one_line(out) + (text.size() > longest ? "...\"" : "\"");
+  return on_one_line(out) + (text.size() > end ? "...\"" : "\"");
 }
 
 std::string on_one_line(std::string_view text) {
@@ -253,7 +254,10 @@ std::string on_one_line(std::string_view text) {
 std::string enumerate(const std::vector<std::string>& words, std::string_view conjunction) {
   std::string out;
   for (std::size_t i = 0; i < words.size(); ++i) {
-    if (i > 0) out.append(i + 1 < words.size() ? ", " : " " + std::string(conjunction) + " ");
+    if (i > 0 && i + 1 == words.size())
+      out.append(" ").append(conjunction).append(" ");
+    else if (i > 0)
+      out += ", ";
     out += words[i];
   }
   return out;

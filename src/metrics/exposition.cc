@@ -197,31 +197,34 @@ class Page {
   std::string text_;
 };
 
-// The samples of a part: every combination of the values of its labels, the last one fastest.
-void add_part(Page& page, const Part& part, const Sources& sources, std::vector<LabelPair>& labels,
-              Index& index, std::size_t depth = 0) {
-  if (depth < part.labels.size()) {
-    const Label& label = part.labels[depth];
-    const std::vector<std::string>& values = label.in(sources);
-    for (index[depth] = 0; index[depth] < values.size(); ++index[depth]) {
-      labels.emplace_back(label.name, values[index[depth]]);
-      add_part(page, part, sources, labels, index, depth + 1);
-      labels.pop_back();
+// The samples of a part: every combination of the values of its labels, the last label fastest.
+void add_part(Page& page, const Part& part, const Sources& sources) {
+  std::size_t combinations = 1;
+  for (const Label& label : part.labels) combinations *= label.in(sources).size();
+  for (std::size_t n = 0; n < combinations; ++n) {
+    Index index{};
+    for (std::size_t i = part.labels.size(), rest = n; i-- > 0;) {
+      const std::size_t values = part.labels[i].in(sources).size();
+      index[i] = rest % values;
+      rest /= values;
     }
-    return;
-  }
-  std::int64_t all = 0;
-  for (std::size_t r = 0; r < sources.reactors.size(); ++r) {
-    const std::int64_t value = part.value(*sources.reactors[r], index).number;
-    if (part.over == Over::each) {
-      const std::string number = std::to_string(r);
-      labels.emplace_back("reactor", number);
-      page.sample(labels, value);
-      labels.pop_back();
+    std::vector<LabelPair> labels;
+    for (std::size_t i = 0; i < part.labels.size(); ++i)
+      labels.emplace_back(part.labels[i].name, part.labels[i].in(sources)[index[i]]);
+
+    std::int64_t all = 0;
+    for (std::size_t r = 0; r < sources.reactors.size(); ++r) {
+      const std::int64_t value = part.value(*sources.reactors[r], index).number;
+      if (part.over == Over::each) {
+        const std::string number = std::to_string(r);
+        labels.emplace_back("reactor", number);
+        page.sample(labels, value);
+        labels.pop_back();
+      }
+      all = part.over == Over::max ? std::max(all, value) : all + value;
     }
-    all = part.over == Over::max ? std::max(all, value) : all + value;
+    if (part.over != Over::each) page.sample(labels, all);
   }
-  if (part.over != Over::each) page.sample(labels, all);
 }
 
 std::string decimal(double value, int digits) {
@@ -331,9 +334,7 @@ std::string expose(const Sources& sources, Format format) {
   page.sample({{"version", sources.version}}, 1);
   for (const Family& family : table) {
     page.family(family.type, "ringmx_" + std::string(family.name), family.help);
-    std::vector<LabelPair> labels;
-    Index index{};
-    for (const Part& part : family.parts) add_part(page, part, sources, labels, index);
+    for (const Part& part : family.parts) add_part(page, part, sources);
   }
   add_process(page);
   return std::move(page).finish();

@@ -764,6 +764,7 @@ TEST(Notation, QuotesStayOnOneLine) {
   EXPECT_EQ(in_quotes("a\"b\\c"), "\"a\\\"b\\\\c\"");
   EXPECT_EQ(in_quotes(std::string_view("\n\0\x7f", 3)), "\"\\u000A\\u0000\\u007F\"");
   EXPECT_EQ(in_quotes(std::string(80, 'x')), "\"" + std::string(80, 'x') + "\"");
+  EXPECT_EQ(in_quotes(std::string(79, 'x') + "é"), "\"" + std::string(79, 'x') + "...\"");
   EXPECT_EQ(in_quotes(std::string(81, 'x')), "\"" + std::string(80, 'x') + "...\"");
 }
 

@@ -351,19 +351,19 @@ TEST(Exposition, PromtoolFindsNothingToSay) {
   if (std::system("command -v promtool >/dev/null 2>&1") != 0)
     GTEST_SKIP() << "SKIP: promtool (Debian package prometheus) is not installed";
   Small s;
-  char name[] = "/tmp/ringmx-exposition-XXXXXX";
-  const int fd = mkstemp(name);
+  std::string name = testing::TempDir() + "ringmx-exposition-XXXXXX";
+  const int fd = mkstemp(name.data());
   ASSERT_GE(fd, 0);
   const std::string page = expose(s.sources, Format::prometheus_text);
   ASSERT_EQ(write(fd, page.data(), page.size()), static_cast<ssize_t>(page.size()));
   close(fd);
-  FILE* promtool = popen(("promtool check metrics 2>&1 <" + std::string(name)).c_str(), "r");
+  FILE* promtool = popen(("promtool check metrics 2>&1 <" + name).c_str(), "r");
   ASSERT_NE(promtool, nullptr);
   std::string said;
   for (int c = 0; (c = fgetc(promtool)) != EOF;) said += static_cast<char>(c);
   EXPECT_EQ(pclose(promtool), 0);
   EXPECT_EQ(said, "");
-  unlink(name);
+  unlink(name.c_str());
 }
 
 // ---------------------------------------------------------------- the process
@@ -400,7 +400,7 @@ TEST(Process, StandsOnThePage) {
   for (const char* name :
        {"process_cpu_seconds_total", "process_open_fds", "process_max_fds", "process_resident_memory_bytes",
         "process_virtual_memory_bytes", "process_start_time_seconds"})
-    EXPECT_THAT(page, HasSubstr("\n" + std::string(name) + " ")) << name;
+    EXPECT_THAT(page, HasSubstr(std::string("\n").append(name).append(" "))) << name;
 }
 
 // ---------------------------------------------------------------- content negotiation
