@@ -85,7 +85,9 @@ class Core {
   // `drained` is called on the core's thread.
   Core(const config::Config& config, metrics::ReactorCounters& counters, std::vector<net::Socket> sockets,
        std::function<void()> drained)
-      : reactor_(counters.uring), worker_(reactor_, config, counters, std::move(sockets)), drained_(std::move(drained)) {
+      : reactor_(counters.uring),
+        worker_(reactor_, config, counters, std::move(sockets)),
+        drained_(std::move(drained)) {
     reactor_.on_message(
         [](void* context, unsigned message) {
           Core& core = *static_cast<Core*>(context);

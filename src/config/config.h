@@ -60,7 +60,8 @@ struct Listener {
   std::chrono::milliseconds command_timeout{300000};  // RFC 5321 4.5.3.2.7; bytes do not extend it
   std::chrono::milliseconds data_timeout{180000};     // silence and slowness allowed in a message ...
   std::uint64_t min_data_rate = 1000;  // ... beyond octets received / this (octets per second; 0: off)
-  std::chrono::milliseconds send_timeout{300000};  // a client that does not read its replies
+  std::chrono::milliseconds close_timeout{
+      10000};  // after the last reply: to read it and to end the connection
   friend bool operator==(const Listener&, const Listener&) = default;
 };
 
@@ -70,8 +71,8 @@ struct Upstream {
   bool reuse = true;             // false: a connection of its own for every session
   std::uint32_t max_idle = 100;  // idle connections kept per reactor
   std::chrono::milliseconds idle_timeout{60000};
-  std::uint32_t error_limit = 5;           // so many 4xx and 5xx since its last message: not kept for reuse
-  std::uint32_t reply_limit = 16 * 1024;        // bytes of one reply, all lines
+  std::uint32_t error_limit = 5;          // so many 4xx and 5xx since its last message: not kept for reuse
+  std::uint32_t reply_limit = 16 * 1024;  // bytes of one reply, all lines
   std::chrono::milliseconds retry_after{5000};  // after a failed connect the others are preferred for so long
   std::chrono::milliseconds connect_timeout{10000};
   std::chrono::milliseconds greeting_timeout{60000};  // greeting, EHLO

@@ -101,7 +101,8 @@ std::vector<Key> keys(Listener& l) {
        timeout(l.data_timeout)},
       {"min_data_rate", "How many octets per second a message must bring on average; 0 means any pace.",
        Size{&l.min_data_rate, 0, GiB}},
-      {"send_timeout", "How long a client may take to read its replies.", timeout(l.send_timeout)},
+      {"close_timeout", "How long a client may take to read the last reply and to close.",
+       timeout(l.close_timeout)},
   };
 }
 
@@ -115,6 +116,8 @@ std::vector<Key> keys(Upstream& u) {
       {"max_idle", "How many idle connections one reactor keeps for the next transactions.",
        Count{&u.max_idle, 0, 100'000}},
       {"idle_timeout", "How long an idle connection is kept.", timeout(u.idle_timeout)},
+      {"error_limit", "How many refusals in a row a connection may have given and still be kept.",
+       Count{&u.error_limit, 0, 100'000}},
       {"reply_limit", "The longest reply, all its lines together.", Size{&u.reply_limit, 512, MiB}},
       {"retry_after", "For how long other upstreams are preferred after a failed connect.",
        Duration{&u.retry_after, 0ms, 1h}},

@@ -48,9 +48,8 @@ constexpr std::size_t reply_backlog = 64 * 1024;
 // Pieces of a message below this are copied: that costs less than an entry in the send queue and a
 // receive buffer that can't be given back.
 constexpr std::size_t copy_below = 256;
-// After the last reply: so long for the client to read it and end its side.
-constexpr ring::Duration close_patience{10000};
-constexpr ring::Duration close_patience_draining{1000};
+// close_timeout while draining, at most.
+constexpr ring::Duration close_timeout_draining{1000};
 
 Violation violation_of(smtp::LineFault fault) noexcept {
   switch (fault) {
@@ -121,7 +120,7 @@ struct Client::Transaction {
   bool chunked = false;  // the client uses BDAT
   bool chunk_last = false;
   bool chunk_finished = false;  // the end of the last chunk is on its way
-  std::string_view refusal;     // the reply to a chunk that must not be: its octets are dropped, and that is all
+  std::string_view refusal;  // the reply to a chunk that must not be: its octets are dropped, and that is all
   std::uint64_t chunk_size = 0;
   std::uint64_t chunk_left = 0;
   // Time and size.
@@ -841,7 +840,8 @@ void Client::reply_and_close(std::string_view text, metrics::Close reason) {
 void Client::close_after_replies(metrics::Close reason) {
   leave(reason);
   stream_.end();
-  set_deadline(draining_ ? close_patience_draining : close_patience);
+  const ring::Duration patience = listener_.config->close_timeout;
+  set_deadline(draining_ ? std::min(patience, close_timeout_draining) : patience);
 }
 
 void Client::close(metrics::Close reason) {

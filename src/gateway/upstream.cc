@@ -401,7 +401,8 @@ void UpstreamPool::keep(UpstreamConnection& connection) {
   // Servers count a client's errors, and for them all our clients are one: it leaves before it is
   // slowed down or thrown out in the middle of somebody else's transaction.
   const bool tired = config_.error_limit != 0 && connection.errors_ >= config_.error_limit;
-  if (draining_ || tired || connection.exclusive() || idle_.size() >= config_.max_idle) return connection.quit();
+  if (draining_ || tired || connection.exclusive() || idle_.size() >= config_.max_idle)
+    return connection.quit();
   connection.move_to(UpstreamConnection::State::idle);
   connection.set_timer();
   idle_.push_back(&connection);

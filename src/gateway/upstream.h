@@ -104,7 +104,7 @@ class UpstreamConnection final : private net::Stream::Owner {
   bool awaiting_message_ = false;
   std::uint32_t transactions_ = 0;
   std::uint32_t errors_ = 0;  // refusals since the last message it took
-  std::uint32_t index_ = 0;  // in UpstreamPool::connections_
+  std::uint32_t index_ = 0;   // in UpstreamPool::connections_
   smtp::Capabilities capabilities_;
   net::Stream stream_;
   smtp::Dialogue dialogue_;

@@ -67,8 +67,8 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
       if (c.upstreams.empty() || named) listener.upstreams.push_back(pools_[u].get());
     }
     offer(listener);
-    listener.acceptor = std::make_unique<net::Acceptor>(reactor_, static_cast<net::Acceptor::Owner&>(*this), std::move(sockets[i]),
-                                                        static_cast<std::uint32_t>(i));
+    listener.acceptor = std::make_unique<net::Acceptor>(reactor_, static_cast<net::Acceptor::Owner&>(*this),
+                                                        std::move(sockets[i]), static_cast<std::uint32_t>(i));
   }
 }
 
@@ -92,7 +92,8 @@ void Worker::offer(ListenerContext& listener) {
       if (known->size_limit != 0) size_limit = std::min(size_limit, known->size_limit);
     }
   }
-  listener.offered = {.extensions = c.extensions & common, .size_limit = size_limit == unlimited ? 0 : size_limit};
+  listener.offered = {.extensions = c.extensions & common,
+                      .size_limit = size_limit == unlimited ? 0 : size_limit};
   listener.rules.message_size_limit = listener.offered.size_limit;  // for SIZE= in MAIL
   listener.ehlo_reply = smtp::format_ehlo_reply(config_.server.hostname, listener.offered);
 }

@@ -105,7 +105,7 @@ class Stream final : private ring::ReceiveBuffers::Waiter {
   bool failed_ : 1 = false;     // an error was reported
   bool canceling_ : 1 = false;  // a cancel of the receive is under way
   bool connecting_ : 1 = false;
-  bool metered_ : 1 = false;   // outran the owner: one buffer at a time
+  bool metered_ : 1 = false;  // outran the owner: one buffer at a time
   bool starved_ : 1 = false;  // there was no text block for something to be sent
   std::uint32_t discarded_ = 0;
   std::size_t unsent_ = 0;

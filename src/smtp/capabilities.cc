@@ -89,7 +89,7 @@ std::string format_ehlo_reply(std::string_view hostname, const Capabilities& off
   for (const Keyword& k : keywords) {
     if (!offered.extensions.has(k.extension)) continue;
     const bool limited = k.extension == Extension::size && offered.size_limit != 0;
-    add_line(k.name, limited ? " " + std::to_string(offered.size_limit) : "");
+    add_line(k.name, limited ? std::string(1, ' ').append(std::to_string(offered.size_limit)) : "");
   }
   reply[last_line + 3] = ' ';
   return reply;

@@ -33,8 +33,9 @@
 namespace ringmx::smtp {
 namespace {
 
-// RFC 5321 4.5.3.1.1 to .3, in octets. The path counts its angle brackets.
-constexpr std::size_t local_part_limit = 64;
+// RFC 5321 4.5.3.1.2 and .3, in octets. The path counts its angle brackets. The 64 octets of a local
+// part (4.5.3.1.1) are not enforced: the senders of mailing lists (VERP) and of forwarders (SRS) are
+// often longer, and no mail server in use refuses them.
 constexpr std::size_t domain_limit = 255;
 constexpr std::size_t path_limit = 256;
 
@@ -235,8 +236,7 @@ bool take_path(std::string_view& s, Path& path) noexcept {
     return false;
   }
   const std::size_t size = before - s.size() + (bracketed ? 0 : 2);
-  return path.local_part.size() <= local_part_limit && path.domain.size() <= domain_limit &&
-         size <= path_limit;
+  return path.domain.size() <= domain_limit && size <= path_limit;
 }
 
 // Character set of the path as written, a source route included.

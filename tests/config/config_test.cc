@@ -139,13 +139,14 @@ const std::vector<Happy>& happy_lines() {
         {l, "command_timeout = '1h'", lis(&Listener::command_timeout, 1h)},
         {l, "data_timeout = '7s'", lis(&Listener::data_timeout, 7s)},
         {l, "min_data_rate = 0", lis(&Listener::min_data_rate, 0U)},
-        {l, "send_timeout = '8s'", lis(&Listener::send_timeout, 8s)},
+        {l, "close_timeout = '8s'", lis(&Listener::close_timeout, 8s)},
         {u, "name = 'other'", up(&Upstream::name, "other")},
         {u, "address = 'unix:/run/mta.sock'",
          up(&Upstream::address, Endpoint{Endpoint::Family::unix_socket, "", 0, "/run/mta.sock"})},
         {u, "reuse = false", up(&Upstream::reuse, false)},
         {u, "max_idle = 0", up(&Upstream::max_idle, 0U)},
         {u, "idle_timeout = '11s'", up(&Upstream::idle_timeout, 11s)},
+        {u, "error_limit = 19", up(&Upstream::error_limit, 19U)},
         {u, "reply_limit = '512B'", up(&Upstream::reply_limit, 512U)},
         {u, "retry_after = '0s'", up(&Upstream::retry_after, 0s)},
         {u, "connect_timeout = '12s'", up(&Upstream::connect_timeout, 12s)},
@@ -341,8 +342,8 @@ TEST(Config, UnknownKeysGetTheNearestKnownOne) {
               ElementsAre("server.Hostname: unknown; did you mean hostname?"));
   EXPECT_THAT(faults("[server]", "recipient_limit = 5"),
               ElementsAre("server.recipient_limit: unknown; put it below [[listener]]"));
-  EXPECT_THAT(faults("[server]", "send_timeout = 5"),
-              ElementsAre("server.send_timeout: unknown; put it below [[listener]] or [[upstream]]"));
+  EXPECT_THAT(faults("[server]", "data_timeout = 5"),
+              ElementsAre("server.data_timeout: unknown; put it below [[listener]] or [[upstream]]"));
   EXPECT_THAT(faults("[metrics]", "\"a\\nb\" = 5"),
               ElementsAre("metrics.\"a\\u000Ab\": unknown; the keys here are address and max_connections"));
 }

@@ -383,7 +383,7 @@ class Slow(harness.TestCase):
         self.sink_ = self.sink()
         self.proxy = self.ringmx([self.sink_], listeners=[{
             "command_timeout": harness.duration(1), "data_timeout": harness.duration(1),
-            "send_timeout": harness.duration(1), "min_data_rate": 1000}])
+            "close_timeout": harness.duration(1), "min_data_rate": 1000}])
 
     def test_a_command_octet_by_octet(self):
         with self.proxy.client() as client:

@@ -189,10 +189,10 @@ ringmx_upstream_replies_total{upstream="mta",stage="rcpt",class="5xx"} 0
 # TYPE ringmx_uring_submissions_total counter
 ringmx_uring_submissions_total{reactor="0"} 0
 ringmx_uring_submissions_total{reactor="1"} 0
-# HELP ringmx_uring.enters_total Calls of io_uring_enter.
-# TYPE ringmx_uring.enters_total counter
-ringmx_uring.enters_total{reactor="0"} 18
-ringmx_uring.enters_total{reactor="1"} 19
+# HELP ringmx_uring_enters_total Calls of io_uring_enter.
+# TYPE ringmx_uring_enters_total counter
+ringmx_uring_enters_total{reactor="0"} 18
+ringmx_uring_enters_total{reactor="1"} 19
 # HELP ringmx_uring_cq_overflows_total Times that the completion queue overflowed.
 # TYPE ringmx_uring_cq_overflows_total counter
 ringmx_uring_cq_overflows_total{reactor="0"} 0

@@ -240,7 +240,9 @@ TEST(ParseMail, PathLimits) {
     return "<" + std::string(local, 'l') + "@" + std::string(domain, 'd') + ">";
   };
   EXPECT_EQ(mail_fault("FROM:" + path(64, 10)), F::none);
-  EXPECT_EQ(mail_fault("FROM:" + path(65, 10)), F::address);
+  EXPECT_EQ(mail_fault("FROM:" + path(65, 10)), F::none);
+  EXPECT_EQ(mail_fault("FROM:" + path(243, 10)), F::none);
+  EXPECT_EQ(mail_fault("FROM:" + path(244, 10)), F::address);
   EXPECT_EQ(mail_fault("FROM:" + path(1, 252)), F::none);  // 256 with "<", "@", ">"
   EXPECT_EQ(mail_fault("FROM:" + path(1, 253)), F::address);
   EXPECT_EQ(mail_fault("FROM:" + path(64, 189)), F::none);

@@ -28,7 +28,7 @@ inline std::string wrong_with(const Path& path, bool sender) {
   std::string whole(path.local_part);
   if (!path.domain.empty()) whole.append("@").append(path.domain);
   if (whole != mailbox) return "parts do not make up the mailbox";
-  if (mailbox.size() > 254 || path.local_part.size() > 64 || path.domain.size() > 255) return "too long";
+  if (mailbox.size() > 254 || path.domain.size() > 255) return "too long";
 
   // It reads the same when ringmx has put it into brackets.
   const std::string again = (sender ? "FROM:<" : "TO:<") + whole + (sender ? "> SMTPUTF8" : ">");
