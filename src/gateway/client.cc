@@ -209,23 +209,49 @@ void Client::process() {
   update_receiving();
 }
 
-// What waits must not keep receive buffers from everybody else: a little is copied out of them, and
-// much makes the client wait.
+// What waits must not keep receive buffers from everybody else. A little is copied out of them; of
+// much, half of session_buffers may stay (the other half is for what waits in the upstream's queue),
+// and the client has to wait. What a multishot receive had brought beyond that before it could be
+// stopped is copied too: that happens once, then Stream meters.
 void Client::update_receiving() {
-  for (ring::Slice& slice : input_) {
-    if (slice.size() > worker_.text().block_size() || slice.pool() == &worker_.text()) continue;
-    ring::Slice copy = worker_.text().allocate();
-    if (!copy) break;
-    std::memcpy(const_cast<char*>(copy.data()), slice.data(), slice.size());
-    copy.extend(slice.size());
-    slice = std::move(copy);
+  const std::size_t limit = buffers_per_side();
+  std::size_t kept = 0;
+  const auto stays = [&](const ring::Slice& slice) {
+    return slice.pool() == &worker_.text() || (slice.size() > worker_.text().block_size() && kept++ < limit);
+  };
+  if (!std::all_of(input_.begin(), input_.end(), stays)) {
+    kept = 0;
+    Input input;
+    for (ring::Slice& slice : input_) {
+      if (stays(slice) || !copy_out(slice, input)) input.push_back(std::move(slice));
+    }
+    input_ = std::move(input);
   }
-  const std::size_t limit = worker_.config().server.session_buffers;
   if (input_.size() >= limit) {
     stream_.pause();
   } else if (!stream_.receiving() && input_.size() <= limit / 2 && !input_ended_) {
     stream_.resume();
   }
+}
+
+// False: there is no memory for a copy.
+bool Client::copy_out(const ring::Slice& slice, Input& input) {
+  ring::BlockPool& pool = worker_.text();
+  const std::size_t blocks = (slice.size() + pool.block_size() - 1) / pool.block_size();
+  if (pool.blocks_free() < blocks) return false;
+  for (std::size_t done = 0; done < slice.size();) {
+    const std::size_t n = std::min<std::size_t>(slice.size() - done, pool.block_size());
+    ring::Slice copy = pool.allocate();
+    std::memcpy(const_cast<char*>(copy.data()), slice.data() + done, n);
+    copy.extend(static_cast<std::uint32_t>(n));
+    input.push_back(std::move(copy));
+    done += n;
+  }
+  return true;
+}
+
+std::size_t Client::buffers_per_side() const noexcept {
+  return std::max(worker_.config().server.session_buffers / 2, 1u);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -811,7 +837,9 @@ void Client::leave_upstream() {
 bool Client::upstream_is_behind() const noexcept {
   if (upstream_ == nullptr) return false;
   const config::Server& server = worker_.config().server;
-  return upstream_->unsent() >= std::size_t{server.session_buffers} * server.receive_buffer_size ||
+  // In buffers, for they are what is scarce, and in bytes, for what was copied into none.
+  return upstream_->held_buffers() >= buffers_per_side() ||
+         upstream_->unsent() >= buffers_per_side() * server.receive_buffer_size ||
          (transaction_->framing == Framing::octets && upstream_->full());
 }
 

@@ -59,7 +59,10 @@ class Client final : private net::Stream::Owner, private Lessee {
   bool process_command();
   bool process_body();
   bool process_chunk();
+  using Input = absl::InlinedVector<ring::Slice, 1>;
   void update_receiving();
+  bool copy_out(const ring::Slice& slice, Input& input);
+  [[nodiscard]] std::size_t buffers_per_side() const noexcept;
   void consume(std::size_t bytes);
 
   void act(const smtp::Decision& decision);
@@ -131,8 +134,8 @@ class Client final : private net::Stream::Owner, private Lessee {
   std::uint32_t index_ = 0;        // in Worker::clients_
   smtp::Session session_;
   smtp::LineReader lines_;
-  absl::InlinedVector<ring::Slice, 1> input_;  // received, not yet processed
-  UpstreamConnection* upstream_ = nullptr;     // leased, or (Phase::lease) being made
+  Input input_;                             // received, not yet processed
+  UpstreamConnection* upstream_ = nullptr;  // leased, or (Phase::lease) being made
   std::unique_ptr<Transaction> transaction_;
   ring::TimerOf<&Client::on_timeout> timer_{*this};
   net::Stream stream_;

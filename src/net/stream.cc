@@ -112,6 +112,17 @@ void Stream::send_copy(std::string_view bytes) {
   }
 }
 
+std::size_t Stream::held_blocks() const noexcept {
+  std::size_t n = 0;
+  const ring::Slice* last = nullptr;
+  for (const ring::Slice& slice : queue_) {
+    if (slice.pool() == nullptr || slice.pool() == &memory_.text) continue;
+    if (last == nullptr || !slice.same_block(*last)) ++n;
+    last = &slice;
+  }
+  return n;
+}
+
 void Stream::flush() {
   if (send_.pending() || closing_) return;
   if (starved_) return fail(ENOBUFS);

@@ -70,6 +70,9 @@ class Stream final : private ring::ReceiveBuffers::Waiter {
   void send_constant(std::string_view bytes) { send(ring::Slice(bytes.data(), bytes.size())); }
   void send_copy(std::string_view bytes);
   [[nodiscard]] std::size_t unsent() const noexcept { return unsent_; }
+  // Blocks that the queue keeps, its own text blocks left out. Several slices of one block that
+  // follow each other count once.
+  [[nodiscard]] std::size_t held_blocks() const noexcept;
 
   // Sends what is queued, then the end of stream, drops what the peer still sends, and closes when
   // the peer ends its side: so the last reply is read, and not lost in a reset. The owner sets a

@@ -90,6 +90,9 @@ class Slice {
   [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
   [[nodiscard]] const BlockPool* pool() const noexcept { return pool_; }
+  [[nodiscard]] bool same_block(const Slice& o) const noexcept {
+    return pool_ == o.pool_ && index_ == o.index_;
+  }
   // The first n bytes are done with.
   void remove_prefix(std::size_t n) noexcept {
     assert(n <= size_);
