@@ -18,21 +18,23 @@ std::size_t ring_bytes(std::uint32_t entries) {
 }  // namespace
 
 ReceiveBuffers::ReceiveBuffers(Reactor& reactor, std::uint16_t group, std::uint32_t block_size,
-                               std::uint32_t offered, std::uint32_t max_blocks)
+                               std::uint32_t offered, std::uint32_t most_offered, std::uint32_t max_blocks)
     : BlockPool(block_size, max_blocks),
       reactor_(reactor),
       group_(group),
       offered_(offered),
-      max_(max_blocks) {
-  assert(std::has_single_bit(max_blocks) && max_blocks <= 32768 && offered <= max_blocks);
-  void* memory = mmap(nullptr, ring_bytes(max_), PROT_READ | PROT_WRITE,
+      most_offered_(most_offered),
+      entries_(max_blocks) {
+  assert(std::has_single_bit(max_blocks) && max_blocks <= 32768 && offered <= most_offered &&
+         most_offered <= max_blocks);
+  void* memory = mmap(nullptr, ring_bytes(entries_), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   ring_ = static_cast<io_uring_buf_ring*>(memory);
   io_uring_buf_ring_init(ring_);
-  const int error = reactor_.register_buffer_ring(ring_, max_, group_);
+  const int error = reactor_.register_buffer_ring(ring_, entries_, group_);
   if (error != 0) {
-    munmap(ring_, ring_bytes(max_));
+    munmap(ring_, ring_bytes(entries_));
     throw std::system_error(-error, std::generic_category(), "IORING_REGISTER_PBUF_RING");
   }
   replenish();
@@ -40,7 +42,7 @@ ReceiveBuffers::ReceiveBuffers(Reactor& reactor, std::uint16_t group, std::uint3
 
 ReceiveBuffers::~ReceiveBuffers() {
   reactor_.unregister_buffer_ring(group_);
-  munmap(ring_, ring_bytes(max_));
+  munmap(ring_, ring_bytes(entries_));
 }
 
 void ReceiveBuffers::replenish() noexcept {
@@ -49,7 +51,7 @@ void ReceiveBuffers::replenish() noexcept {
     const std::uint32_t index = take();
     if (index == none) break;
     io_uring_buf_ring_add(ring_, block(index), block_size(), static_cast<unsigned short>(index),
-                          io_uring_buf_ring_mask(max_), added++);
+                          io_uring_buf_ring_mask(entries_), added++);
     ++in_ring_;
   }
   if (added == 0) return;
@@ -79,7 +81,7 @@ void ReceiveBuffers::wait(Waiter& waiter) noexcept {
   waiters_tail_ = &waiter.next_;
   // Were all offered buffers used up, or are they held by sessions? Either way more are offered,
   // if there are more.
-  offered_ = std::min(offered_ * 2, max_);
+  offered_ = std::min(offered_ * 2, most_offered_);
   replenish();
   if (in_ring_ > 0) reactor_.defer(wake_);
 }
