@@ -79,7 +79,8 @@ Server::Server(ring::Reactor& reactor, net::Socket socket, std::uint32_t max_con
 Server::~Server() = default;
 
 void Server::accepted(net::Acceptor&, int fd) {
-  if (connections_.size() >= max_connections_) {
+  // After close() the kernel's last ones may still come.
+  if (connections_.size() >= max_connections_ || closed_) {
     ::close(fd);
     return;
   }
