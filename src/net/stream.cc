@@ -69,8 +69,9 @@ void Stream::on_receive(int result, unsigned flags) {
   } else if (result != -ECANCELED) {
     if (result < 0) return fail(-result);
     ended_ = true;
-    if (ending_) return close();
-    return owner_.stream_ended(0);
+    if (!ending_) return owner_.stream_ended(0);
+    // It may still read: what is queued goes first, then flush() closes.
+    if (shut_) return close();
   }
   arm();
 }
