@@ -400,6 +400,23 @@ class Replies(harness.TestCase):
                 self.assertEqual(upstream.accepted[-1], CONTENT)
                 client.quit()
 
+    def test_answers_twice_while_the_next_transaction_waits(self):
+        """The client has it in the pipe, and it gets the same connection in the same breath."""
+        upstream = self.upstream({"message": says_twice})
+        proxy = self.ringmx([upstream])
+        with proxy.client() as client:
+            client.ehlo()
+            client.begin()
+            client.command("DATA", 354)
+            client.send(b"first\r\n.\r\nMAIL FROM:<sender@example.test>\r\nRCPT TO:<recipient@example.test>\r\n")
+            client.expect(250)
+            client.expect(250)
+            self.assertEqual(client.expect(250).raw, b"250 2.1.5 Ok\r\n")  # not the answer to MAIL
+            client.command("DATA", 354)
+            client.send(b"second\r\n.\r\n")
+            client.expect(250)
+        self.assertEqual(upstream.accepted, [b"first\r\n", b"second\r\n"])
+
     def test_says_something_while_idle(self):
         """An idle connection that speaks is no longer idle, and not used again."""
         upstream = self.upstream()
