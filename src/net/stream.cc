@@ -101,8 +101,9 @@ void Stream::send_copy(std::string_view bytes) {
     char* end = const_cast<char*>(text_.data()) + text_.size();
     std::memcpy(end, bytes.data(), n);
     text_.extend(static_cast<std::uint32_t>(n));
-    // What is queued, but not yet on its way, grows instead of getting a second entry.
-    if (!queue_.empty() && !send_.pending() && queue_.back().data() + queue_.back().size() == end &&
+    // What is queued grows instead of getting a second entry, even if a send of it is under way: that
+    // knows its own length.
+    if (!queue_.empty() && queue_.back().data() + queue_.back().size() == end &&
         queue_.back().pool() == text_.pool()) {
       queue_.back().extend(static_cast<std::uint32_t>(n));
       unsent_ += n;
