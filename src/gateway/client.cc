@@ -234,11 +234,11 @@ void Client::update_receiving() {
   }
 }
 
-// False: there is no memory for a copy.
+// False: there is no memory for a copy. Half of it is for what must be said: replies, commands.
 bool Client::copy_out(const ring::Slice& slice, Input& input) {
   ring::BlockPool& pool = worker_.text();
   const std::size_t blocks = (slice.size() + pool.block_size() - 1) / pool.block_size();
-  if (pool.blocks_free() < blocks) return false;
+  if (pool.blocks_free() < pool.blocks_in_use() + blocks) return false;
   for (std::size_t done = 0; done < slice.size();) {
     const std::size_t n = std::min<std::size_t>(slice.size() - done, pool.block_size());
     ring::Slice copy = pool.allocate();
