@@ -23,16 +23,17 @@ ReceiveBuffers::ReceiveBuffers(Reactor& reactor, std::uint16_t group, std::uint3
       reactor_(reactor),
       group_(group),
       offered_(offered),
-      max_(max_blocks) {
-  assert(std::has_single_bit(max_blocks) && max_blocks <= 32768 && offered <= max_blocks);
-  void* memory = mmap(nullptr, ring_bytes(max_), PROT_READ | PROT_WRITE,
+      max_(max_blocks),
+      entries_(std::bit_ceil(max_blocks)) {
+  assert(max_blocks <= 32768 && offered <= max_blocks);
+  void* memory = mmap(nullptr, ring_bytes(entries_), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   ring_ = static_cast<io_uring_buf_ring*>(memory);
   io_uring_buf_ring_init(ring_);
-  const int error = reactor_.register_buffer_ring(ring_, max_, group_);
+  const int error = reactor_.register_buffer_ring(ring_, entries_, group_);
   if (error != 0) {
-    munmap(ring_, ring_bytes(max_));
+    munmap(ring_, ring_bytes(entries_));
     throw std::system_error(-error, std::generic_category(), "IORING_REGISTER_PBUF_RING");
   }
   replenish();
@@ -40,7 +41,7 @@ ReceiveBuffers::ReceiveBuffers(Reactor& reactor, std::uint16_t group, std::uint3
 
 ReceiveBuffers::~ReceiveBuffers() {
   reactor_.unregister_buffer_ring(group_);
-  munmap(ring_, ring_bytes(max_));
+  munmap(ring_, ring_bytes(entries_));
 }
 
 void ReceiveBuffers::replenish() noexcept {
@@ -49,7 +50,7 @@ void ReceiveBuffers::replenish() noexcept {
     const std::uint32_t index = take();
     if (index == none) break;
     io_uring_buf_ring_add(ring_, block(index), block_size(), static_cast<unsigned short>(index),
-                          io_uring_buf_ring_mask(max_), added++);
+                          io_uring_buf_ring_mask(entries_), added++);
     ++in_ring_;
   }
   if (added == 0) return;
