@@ -244,6 +244,16 @@ class Connecting(harness.TestCase):
                                      [b"%d\r\n" % n for n in range(4)])
                     proxy.stop()
 
+    def test_fail_over_past_many(self):
+        """However many of them are down."""
+        sink = self.sink()
+        proxy = self.ringmx([harness.free_address() for _ in range(64)] + [sink.address])
+        with proxy.client() as client:
+            client.ehlo()
+            client.deliver(CONTENT)
+            client.quit()
+        self.assertEqual(len(sink.messages), 1)
+
     def test_an_upstream_without_ehlo(self):
         """It is spoken to as RFC 5321 3.2 says; if it refuses that too, it is none."""
         upstream = self.upstream({"ehlo": says(b"502 5.5.1 Not implemented\r\n")})
