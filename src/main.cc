@@ -157,6 +157,7 @@ int run(const std::string& file) {
   sigemptyset(&signals);
   for (const int s : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&signals, s);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);  // whoever reads standard error may go; mail goes on
 
   std::vector<std::vector<net::Socket>> sockets(reactors);
   for (const config::Listener& listener : config.listeners) {

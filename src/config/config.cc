@@ -396,20 +396,6 @@ void check_upstream_names(Reader& reader, const Config& config, const Origin& or
   }
 }
 
-// A transaction remembers in one word which upstreams it has tried.
-constexpr std::size_t most_upstreams = 64;
-
-void check_number(Reader& reader, const Config& config, const Origin& origin) {
-  for (std::size_t i = 0; i < config.listeners.size(); ++i) {
-    const std::vector<std::string>& named = config.listeners[i].upstreams;
-    if ((named.empty() ? config.upstreams.size() : named.size()) <= most_upstreams) continue;
-    reader.report(
-        place_of(origin.listeners[i], named.empty() ? "name" : "upstreams"), "listener.upstreams",
-        {named.empty() ? "all upstreams are too many for one listener" : "too many for one listener",
-         "name at most " + std::to_string(most_upstreams)});
-  }
-}
-
 void check_addresses(Reader& reader, const Config& config, const Origin& origin) {
   for (std::size_t i = 0; i < config.upstreams.size(); ++i) {
     const Endpoint& address = config.upstreams[i].address;
@@ -446,7 +432,6 @@ void check(Reader& reader, const Config& config, const Origin& origin) {
         place_of(origin.server, "session_memory"), "server.session_memory",
         {"more than half of receive_memory for one session", "write at most half of receive_memory"});
   }
-  check_number(reader, config, origin);
   check_unique(reader, config.listeners, origin.listeners, "listener");
   check_unique(reader, config.upstreams, origin.upstreams, "upstream");
   check_upstream_names(reader, config, origin);

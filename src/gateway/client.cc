@@ -111,7 +111,7 @@ struct Client::Transaction {
   bool may_retry = false;    // the connection had served before: if it is lost now, another is tried
   std::string mail_refusal;  // the upstream's reply, if it refused MAIL: the reply to every RCPT
   // The choice of an upstream.
-  std::uint64_t tried = 0;  // a bit for each of the listener's
+  std::vector<bool> tried;  // those of the listener that could not be reached; empty: none yet
   std::size_t first_choice = 0;
   bool fresh = false;  // idle connections are not to be trusted
   // The message.
@@ -237,11 +237,11 @@ void Client::update_receiving() {
   }
 }
 
-// False: there is no memory for a copy.
+// False: there is no memory for a copy. Half of it is for what must be said: replies, commands.
 bool Client::copy_out(const ring::Slice& slice, net::SliceQueue& to) {
   ring::BlockPool& pool = worker_.text();
   const std::size_t blocks = (slice.size() + pool.block_size() - 1) / pool.block_size();
-  if (pool.blocks_free() < blocks) return false;
+  if (pool.blocks_free() < pool.blocks_in_use() + blocks) return false;
   for (std::size_t done = 0; done < slice.size();) {
     const std::size_t n = std::min<std::size_t>(slice.size() - done, pool.block_size());
     ring::Slice copy = pool.allocate();
@@ -372,7 +372,7 @@ void Client::recipient(const smtp::RcptCommand& rcpt) {
 
 void Client::acquire_upstream(bool fresh) {
   Transaction& t = *transaction_;
-  t.tried = 0;
+  t.tried.clear();
   t.fresh = fresh;
   t.first_choice = listener_.next_upstream++;
   continue_acquiring();
@@ -385,15 +385,15 @@ void Client::continue_acquiring() {
   for (const bool avoided_too : {false, true}) {
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t choice = (t.first_choice + i) % count;
-      const std::uint64_t bit = std::uint64_t{1} << choice;
       UpstreamPool& pool = *listener_.upstreams[choice];
-      if ((t.tried & bit) != 0 || (pool.avoided() && !avoided_too)) continue;
+      if ((!t.tried.empty() && t.tried[choice]) || (pool.avoided() && !avoided_too)) continue;
       if (!t.fresh) upstream_ = pool.take_idle(*this);
       if (upstream_ != nullptr) {
         phase_ = Phase::command;
         return send_envelope();
       }
-      t.tried |= bit;
+      t.tried.resize(count);
+      t.tried[choice] = true;
       upstream_ = pool.connect(*this);
       if (upstream_ != nullptr) {
         phase_ = Phase::lease;

@@ -203,10 +203,14 @@ void UpstreamConnection::read_replies(std::string_view input) {
         return lose(UpstreamLoss::bad_reply);
       case smtp::Dialogue::Event::unsolicited:
         return lose(reply.code == 421 ? UpstreamLoss::closed : UpstreamLoss::unsolicited);
-      case smtp::Dialogue::Event::reply:
+      case smtp::Dialogue::Event::reply: {
+        // What stands behind the last reply that was due answers nothing, whatever may be asked next.
+        const bool surplus = dialogue_.outstanding() == 0 && consumed < input.size();
         pool_.counters_.replies[static_cast<std::size_t>(stage)][reply.code / 100 - 2u].add();
         if (!handle_reply(stage, reply)) return;
+        if (surplus && dialogue_.outstanding() > 0) return lose(UpstreamLoss::unsolicited);
         break;
+      }
     }
     input.remove_prefix(consumed);
   }

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <bit>
 #include <limits>
 #include <utility>
 
@@ -35,10 +34,9 @@ constexpr std::uint16_t client_group = 1;
 constexpr std::uint16_t upstream_group = 2;
 constexpr std::uint16_t bulk_group = 4;
 
-// Half of receive_memory, in a number that a buffer ring can have.
+// Half of receive_memory, as far as a buffer ring reaches.
 std::uint32_t half_in_buffers(std::uint64_t receive_memory) {
-  return static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(std::bit_floor(receive_memory / 2 / receive_buffer), 32768));
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(receive_memory / 2 / receive_buffer, 32768));
 }
 
 }  // namespace

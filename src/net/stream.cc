@@ -89,8 +89,9 @@ void Stream::on_receive(int result, unsigned flags) {
   } else if (result != -ECANCELED) {
     if (result < 0) return fail(-result);
     ended_ = true;
-    if (ending_) return close();
-    return owner_.stream_ended(0);
+    if (!ending_) return owner_.stream_ended(0);
+    // It may still read: what is queued goes first, then flush() closes.
+    if (shut_) return close();
   }
   arm();
 }
@@ -123,8 +124,9 @@ void Stream::send_copy(std::string_view bytes) {
     char* end = const_cast<char*>(text_.data()) + text_.size();
     std::memcpy(end, bytes.data(), n);
     text_.extend(static_cast<std::uint32_t>(n));
-    // What is queued, but not yet on its way, grows instead of getting a second entry.
-    if (!queue_.empty() && !send_.pending() && queue_.back().data() + queue_.back().size() == end &&
+    // What is queued grows instead of getting a second entry, even if a send of it is under way: that
+    // knows its own length.
+    if (!queue_.empty() && queue_.back().data() + queue_.back().size() == end &&
         queue_.back().pool() == text_.pool()) {
       queue_.back().extend(static_cast<std::uint32_t>(n));
       unsent_ += n;

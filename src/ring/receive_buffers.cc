@@ -24,9 +24,8 @@ ReceiveBuffers::ReceiveBuffers(Reactor& reactor, std::uint16_t group, std::uint3
       group_(group),
       offered_(offered),
       most_offered_(most_offered),
-      entries_(max_blocks) {
-  assert(std::has_single_bit(max_blocks) && max_blocks <= 32768 && offered <= most_offered &&
-         most_offered <= max_blocks);
+      entries_(std::bit_ceil(max_blocks)) {
+  assert(max_blocks <= 32768 && offered <= most_offered && most_offered <= max_blocks);
   void* memory = mmap(nullptr, ring_bytes(entries_), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();

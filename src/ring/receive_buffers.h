@@ -35,7 +35,7 @@ class ReceiveBuffers final : public BlockPool {
     Waiter** link_ = nullptr;
   };
 
-  // Powers of two: offered <= most_offered <= max_blocks <= 32768.
+  // offered <= most_offered <= max_blocks <= 32768.
   ReceiveBuffers(Reactor& reactor, std::uint16_t group, std::uint32_t block_size, std::uint32_t offered,
                  std::uint32_t most_offered, std::uint32_t max_blocks);
   ~ReceiveBuffers() override;
@@ -63,7 +63,7 @@ class ReceiveBuffers final : public BlockPool {
   std::uint16_t group_;
   std::uint32_t offered_;
   std::uint32_t most_offered_;
-  std::uint32_t entries_;
+  std::uint32_t entries_;  // of the ring: a power of two
   std::uint32_t in_ring_ = 0;
   io_uring_buf_ring* ring_ = nullptr;
   Waiter* waiters_ = nullptr;

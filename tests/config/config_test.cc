@@ -589,22 +589,6 @@ TEST(Config, OneSessionCannotHoldAllMemory) {
   EXPECT_THAT(faults("[server]", "receive_memory = '2MiB'\nsession_memory = '1MiB'"), IsEmpty());
 }
 
-TEST(Config, AtMost64UpstreamsForAListener) {
-  std::string text = std::string(hostname) + std::string(listener);
-  for (int i = 0; i < 64; ++i) {
-    text += "[[upstream]]\nname = 'u" + std::to_string(i) + "'\naddress = '127.0.1." + std::to_string(i + 1) +
-            ":25'\n";
-  }
-  EXPECT_EQ(parsed(text).upstreams.size(), 64U);
-  Config config;
-  std::vector<Problem> problems;
-  EXPECT_FALSE(
-      parse(text + "[[upstream]]\nname = 'v'\naddress = '127.0.2.1:25'\n", "x.toml", config, problems));
-  ASSERT_EQ(problems.size(), 1U);
-  EXPECT_EQ(problems[0].key, "listener.upstreams");
-  EXPECT_EQ(problems[0].mend, "name at most 64");
-}
-
 TEST(Config, MetricsAreOffUnlessAsked) {
   EXPECT_FALSE(parsed(std::string(hostname) + std::string(listener) + std::string(upstream)).metrics.enabled);
 }

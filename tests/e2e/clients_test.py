@@ -65,6 +65,14 @@ class Segments(harness.TestCase):
             self.assertEqual(codes(client.replies_until_close()), SESSION_CODES + [250])
         self.check()
 
+    def test_quit_and_half_close_at_once(self):
+        """The end of the client's side comes with QUIT, before 221 has left."""
+        for _ in range(20):
+            with self.proxy.client() as client:
+                client.send(b"NOOP\r\nQUIT\r\n")
+                client.half_close()
+                self.assertEqual([reply.code for reply in client.replies_until_close()], [250, 221])
+
     def test_several_transactions_in_one_segment(self):
         transaction = SESSION.partition(b"\r\n")[2] + stuffed(CONTENT) + b".\r\n"
         with self.proxy.client(greeting=False) as client:

@@ -3,9 +3,11 @@
 
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 import urllib.parse
 
@@ -121,6 +123,40 @@ class Start(harness.TestCase):
         self.assertEqual(len(sink.messages), 64)
         # Each reactor has its own pool: two upstream connections served all.
         self.assertEqual(sink.sessions, 2)
+
+
+    def test_any_number_of_receive_buffers(self):
+        """The kernel wants a power of two; the operator need not."""
+        for receive_buffers in (16, 17, 1000):
+            with self.subTest(receive_buffers):
+                sink = self.sink()
+                proxy = self.ringmx([sink], server={"receive_buffers": receive_buffers, "session_buffers": 8})
+                for n in range(2):
+                    with proxy.client() as client:
+                        client.ehlo()
+                        client.deliver(b"x" * 1024 * 1024 + b"\r\n")
+                        client.quit()
+                self.assertEqual(len(sink.messages), 2)
+
+    def test_whoever_read_standard_error_has_gone(self):
+        """SIGPIPE must not end it: least of all while it drains."""
+        sink = self.sink()
+        proxy = self.ringmx([sink])
+        proxy.stop()
+        read, write = os.pipe()
+        daemon = subprocess.Popen(proxy.command, stderr=write, stdin=subprocess.DEVNULL)
+        self.addCleanup(daemon.kill)
+        os.close(write)
+        with open(read) as errors:
+            while errors.readline() != "ready\n":
+                pass
+        client = proxy.client()
+        daemon.send_signal(signal.SIGHUP)  # says something
+        daemon.send_signal(signal.SIGTERM)
+        client.expect(421)
+        client.expect_close()
+        client.close()
+        self.assertEqual(daemon.wait(harness.PATIENCE), 0)
 
 
 class Sockets(harness.TestCase):

@@ -244,6 +244,16 @@ class Connecting(harness.TestCase):
                                      [b"%d\r\n" % n for n in range(4)])
                     proxy.stop()
 
+    def test_fail_over_past_many(self):
+        """However many of them are down."""
+        sink = self.sink()
+        proxy = self.ringmx([harness.free_address() for _ in range(64)] + [sink.address])
+        with proxy.client() as client:
+            client.ehlo()
+            client.deliver(CONTENT)
+            client.quit()
+        self.assertEqual(len(sink.messages), 1)
+
     def test_an_upstream_without_ehlo(self):
         """It is spoken to as RFC 5321 3.2 says; if it refuses that too, it is none."""
         upstream = self.upstream({"ehlo": says(b"502 5.5.1 Not implemented\r\n")})
@@ -399,6 +409,23 @@ class Replies(harness.TestCase):
                 client.deliver(CONTENT)
                 self.assertEqual(upstream.accepted[-1], CONTENT)
                 client.quit()
+
+    def test_answers_twice_while_the_next_transaction_waits(self):
+        """The client has it in the pipe, and it gets the same connection in the same breath."""
+        upstream = self.upstream({"message": says_twice})
+        proxy = self.ringmx([upstream])
+        with proxy.client() as client:
+            client.ehlo()
+            client.begin()
+            client.command("DATA", 354)
+            client.send(b"first\r\n.\r\nMAIL FROM:<sender@example.test>\r\nRCPT TO:<recipient@example.test>\r\n")
+            client.expect(250)
+            client.expect(250)
+            self.assertEqual(client.expect(250).raw, b"250 2.1.5 Ok\r\n")  # not the answer to MAIL
+            client.command("DATA", 354)
+            client.send(b"second\r\n.\r\n")
+            client.expect(250)
+        self.assertEqual(upstream.accepted, [b"first\r\n", b"second\r\n"])
 
     def test_says_something_while_idle(self):
         """An idle connection that speaks is no longer idle, and not used again."""

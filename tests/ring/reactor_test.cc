@@ -245,7 +245,7 @@ TEST(Reactor, StopEndsTheLoopAfterTheRunningTurn) {
 
 TEST(Reactor, CancelsAnArmedReceive) {
   Loop loop;
-  ReceiveBuffers buffers(loop.reactor, 1, 256, 2, 2);
+  ReceiveBuffers buffers(loop.reactor, 1, 256, 2, 2, 2);
   const Pair pair;
   Completions receive;
   loop.reactor.receive_multishot(receive.operation, pair.ours, buffers.group());
@@ -274,7 +274,7 @@ TEST(Reactor, CancelsAnArmedReceive) {
 // armed under the same name right behind it.
 TEST(Reactor, CancelOfWhatIsAlreadyOverHitsNothingElse) {
   Loop loop;
-  ReceiveBuffers buffers(loop.reactor, 1, 256, 2, 2);
+  ReceiveBuffers buffers(loop.reactor, 1, 256, 2, 2, 2);
   const Pair pair;
   Completions receive;
   std::string received;
@@ -310,7 +310,7 @@ TEST(Reactor, CancelOfWhatIsAlreadyOverHitsNothingElse) {
 
 TEST(ReceiveBuffers, MultishotReceiveStaysArmed) {
   Loop loop;
-  ReceiveBuffers buffers(loop.reactor, 7, 256, 4, 16);
+  ReceiveBuffers buffers(loop.reactor, 7, 256, 4, 16, 16);
   EXPECT_EQ(buffers.group(), 7);
   EXPECT_EQ(buffers.blocks_in_use(), 4U);  // what is offered
   const Pair pair;
@@ -383,7 +383,7 @@ struct Receiver final : ReceiveBuffers::Waiter {
 
 TEST(ReceiveBuffers, StarvationOffersMoreAndEndsInOrder) {
   Loop loop;
-  ReceiveBuffers buffers(loop.reactor, 1, 16, 1, 4);
+  ReceiveBuffers buffers(loop.reactor, 1, 16, 1, 4, 4);
   const Pair pair;
   Receiver receiver(loop, buffers, pair.ours);
   std::string sent;
@@ -416,7 +416,7 @@ TEST(ReceiveBuffers, StarvationOffersMoreAndEndsInOrder) {
 
 TEST(ReceiveBuffers, WaitersAreServedInTurn) {
   Loop loop;
-  ReceiveBuffers buffers(loop.reactor, 1, 16, 2, 2);
+  ReceiveBuffers buffers(loop.reactor, 1, 16, 2, 2, 2);
   std::vector<std::unique_ptr<Pair>> pairs;
   std::vector<std::unique_ptr<Receiver>> receivers;
   for (std::size_t i = 0; i < 7; ++i) {
@@ -442,7 +442,7 @@ TEST(ReceiveBuffers, WaitersAreServedInTurn) {
 // Woken for a buffer, but with nothing to read: the next in line gets it without anybody's doing.
 TEST(ReceiveBuffers, ABufferThatNobodyTookGoesToTheNext) {
   Loop loop;
-  ReceiveBuffers buffers(loop.reactor, 1, 16, 1, 1);
+  ReceiveBuffers buffers(loop.reactor, 1, 16, 1, 1, 1);
   const Pair first;
   const Pair idle;
   const Pair next;
@@ -472,7 +472,7 @@ TEST(ReceiveBuffers, NoByteIsLostMixedUpOrOverwritten) {
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed);
   Loop loop(ReactorOptions{.submission_entries = 16, .completion_entries = 64});
-  ReceiveBuffers buffers(loop.reactor, 1, 128, 4, 32);
+  ReceiveBuffers buffers(loop.reactor, 1, 128, 4, 32, 32);
   constexpr std::size_t peers = 40;
   constexpr std::size_t each = 20'000;
   std::vector<std::unique_ptr<Pair>> pairs;
