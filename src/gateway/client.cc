@@ -116,6 +116,7 @@ struct Client::Transaction {
   std::optional<smtp::BodyFilter> body;
   Framing framing = Framing::dot;  // towards the upstream
   std::string failure;             // the reply to a message that can't be completed any more
+  std::string acceptance;          // the upstream's, seen before the word that all its octets have left
   // BDAT.
   bool chunked = false;  // the client uses BDAT
   bool chunk_last = false;
@@ -743,16 +744,12 @@ void Client::data_replied(const smtp::Reply& text) {
 }
 
 void Client::chunk_replied(const smtp::Reply& text) {
-  Transaction& t = *transaction_;
   if (text.intermediate()) return upstream_talks_nonsense();
   if (!text.positive()) {
     fail_message(text.text);
     if (phase_ == Phase::chunk_reply) chunk_failed();
   } else if (phase_ == Phase::chunk_reply && upstream_->outstanding() == 0) {
-    if (t.chunk_last) return message_ends(text.text, Origin::upstream);
-    reply(text.text, Origin::upstream);
-    session_.chunk_accepted();
-    await_command();
+    accepted(text.text);
   }
 }
 
@@ -760,8 +757,23 @@ void Client::message_replied(const smtp::Reply& text) {
   const bool at_its_end = phase_ == Phase::message_reply;
   // Accepted before it was whole, or 3xx: whatever the upstream means, it is not this message.
   if (text.intermediate() || (text.positive() && !at_its_end)) return upstream_talks_nonsense();
+  if (text.positive()) return accepted(text.text);
   if (at_its_end) return message_ends(text.text, Origin::upstream);
   fail_message(text.text);
+}
+
+// A message, or a chunk. What has not left yet can't have been accepted. But the ring may hand out the
+// completion of a receive before that of an earlier send: so the reply waits for it.
+void Client::accepted(std::string_view text) {
+  Transaction& t = *transaction_;
+  if (upstream_->unsent() > 0) {
+    t.acceptance = text;
+    return;
+  }
+  if (!t.chunked || t.chunk_last) return message_ends(text, Origin::upstream);
+  reply(text, Origin::upstream);
+  session_.chunk_accepted();
+  await_command();
 }
 
 void Client::upstream_talks_nonsense() {
@@ -770,6 +782,10 @@ void Client::upstream_talks_nonsense() {
 }
 
 void Client::upstream_sent() {
+  if (upstream_->unsent() == 0 && transaction_ && !transaction_->acceptance.empty()) {
+    accepted(std::exchange(transaction_->acceptance, {}));
+    return process();
+  }
   if (phase_ == Phase::body || phase_ == Phase::chunk) process();
 }
 
