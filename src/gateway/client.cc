@@ -269,8 +269,8 @@ bool Client::process_command() {
   }
   const smtp::Decision decision = session_.decide(line, offered_);
   if (session_.recipients_pending() > 0) {
-    const bool may_follow = decision.action == Action::rcpt && upstream_ != nullptr &&
-                            upstream_->pipelining() && !upstream_->full();
+    const bool may_follow =
+        decision.action == Action::rcpt && upstream_ != nullptr && upstream_->ready_for_command();
     if (!may_follow) return false;
   }
   metrics::ReactorCounters& counters = worker_.counters();
@@ -419,8 +419,7 @@ void Client::send_envelope() {
     smtp::append_mail_command(command, t.sender, t.parameters, upstream_->capabilities().extensions);
     upstream_->command(Stage::mail, command);
   }
-  while (t.recipients_sent < t.recipients.size() && !upstream_->full() &&
-         (upstream_->pipelining() || (t.mail_answered && upstream_->outstanding() == 0))) {
+  while (t.recipients_sent < t.recipients.size() && upstream_->ready_for_command()) {
     const std::size_t end = t.recipients.find('\n', t.recipients_sent) + 1;
     upstream_->command(Stage::rcpt,
                        std::string_view(t.recipients).substr(t.recipients_sent, end - t.recipients_sent));
@@ -856,7 +855,7 @@ bool Client::upstream_is_behind() const noexcept {
   // In buffers, for they are what is scarce, and in bytes, for what was copied into none.
   return upstream_->held_buffers() >= buffers_per_side() ||
          upstream_->unsent() >= buffers_per_side() * server.receive_buffer_size ||
-         (transaction_->framing == Framing::octets && upstream_->full());
+         (transaction_->framing == Framing::octets && !upstream_->ready_for_command());
 }
 
 // ---------------------------------------------------------------------------------------------
