@@ -118,6 +118,7 @@ struct Client::Transaction {
   std::optional<smtp::BodyFilter> body;
   Framing framing = Framing::dot;  // towards the upstream
   std::string failure;             // the reply to a message that can't be completed any more
+  std::string acceptance;          // the upstream's, seen before the word that all its octets have left
   // BDAT.
   bool chunked = false;  // the client uses BDAT
   bool chunk_last = false;
@@ -273,8 +274,8 @@ bool Client::process_command() {
   }
   const smtp::Decision decision = session_.decide(line, offered_);
   if (session_.recipients_pending() > 0) {
-    const bool may_follow = decision.action == Action::rcpt && upstream_ != nullptr &&
-                            upstream_->pipelining() && !upstream_->full();
+    const bool may_follow =
+        decision.action == Action::rcpt && upstream_ != nullptr && upstream_->ready_for_command();
     if (!may_follow) return false;
   }
   metrics::ReactorCounters& counters = worker_.counters();
@@ -432,8 +433,7 @@ void Client::send_envelope() {
     smtp::append_mail_command(command, t.sender, t.parameters, upstream_->capabilities().extensions);
     upstream_->command(Stage::mail, command);
   }
-  while (t.recipients_sent < t.recipients.size() && !upstream_->full() &&
-         (upstream_->pipelining() || (t.mail_answered && upstream_->outstanding() == 0))) {
+  while (t.recipients_sent < t.recipients.size() && upstream_->ready_for_command()) {
     const std::size_t end = t.recipients.find('\n', t.recipients_sent) + 1;
     upstream_->command(Stage::rcpt,
                        std::string_view(t.recipients).substr(t.recipients_sent, end - t.recipients_sent));
@@ -757,16 +757,12 @@ void Client::data_replied(const smtp::Reply& text) {
 }
 
 void Client::chunk_replied(const smtp::Reply& text) {
-  Transaction& t = *transaction_;
   if (text.intermediate()) return upstream_talks_nonsense();
   if (!text.positive()) {
     fail_message(text.text);
     if (phase_ == Phase::chunk_reply) chunk_failed();
   } else if (phase_ == Phase::chunk_reply && upstream_->outstanding() == 0) {
-    if (t.chunk_last) return message_ends(text.text, Origin::upstream);
-    reply(text.text, Origin::upstream);
-    session_.chunk_accepted();
-    await_command();
+    accepted(text.text);
   }
 }
 
@@ -774,8 +770,23 @@ void Client::message_replied(const smtp::Reply& text) {
   const bool at_its_end = phase_ == Phase::message_reply;
   // Accepted before it was whole, or 3xx: whatever the upstream means, it is not this message.
   if (text.intermediate() || (text.positive() && !at_its_end)) return upstream_talks_nonsense();
+  if (text.positive()) return accepted(text.text);
   if (at_its_end) return message_ends(text.text, Origin::upstream);
   fail_message(text.text);
+}
+
+// A message, or a chunk. What has not left yet can't have been accepted. But the ring may hand out the
+// completion of a receive before that of an earlier send: so the reply waits for it.
+void Client::accepted(std::string_view text) {
+  Transaction& t = *transaction_;
+  if (upstream_->unsent() > 0) {
+    t.acceptance = text;
+    return;
+  }
+  if (!t.chunked || t.chunk_last) return message_ends(text, Origin::upstream);
+  reply(text, Origin::upstream);
+  session_.chunk_accepted();
+  await_command();
 }
 
 void Client::upstream_talks_nonsense() {
@@ -784,6 +795,10 @@ void Client::upstream_talks_nonsense() {
 }
 
 void Client::upstream_sent() {
+  if (upstream_->unsent() == 0 && transaction_ && !transaction_->acceptance.empty()) {
+    accepted(std::exchange(transaction_->acceptance, {}));
+    return process();
+  }
   if (phase_ == Phase::body || phase_ == Phase::chunk) process();
 }
 
@@ -852,7 +867,7 @@ bool Client::upstream_is_behind() const noexcept {
   if (upstream_ == nullptr) return false;
   // In whole buffers, for they are what is scarce, and in bytes, for what was copied into none.
   return upstream_->held() >= memory_per_side() || upstream_->unsent() >= memory_per_side() ||
-         (transaction_->framing == Framing::octets && upstream_->full());
+         (transaction_->framing == Framing::octets && !upstream_->ready_for_command());
 }
 
 // ---------------------------------------------------------------------------------------------

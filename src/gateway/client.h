@@ -93,6 +93,7 @@ class Client final : private net::Stream::Owner, private Lessee {
   void data_replied(const smtp::Reply& text);
   void chunk_replied(const smtp::Reply& text);
   void message_replied(const smtp::Reply& text);
+  void accepted(std::string_view text);
   void upstream_talks_nonsense();
   void leave_upstream();
   [[nodiscard]] bool upstream_is_behind() const noexcept;

@@ -147,8 +147,8 @@ void UpstreamConnection::release() {
 
 void UpstreamConnection::abandon() {
   lessee_ = nullptr;
+  if (!ready_for_command()) return drop();
   if (exclusive() || pool_.draining_) return quit();
-  if (dialogue_.full()) return drop();
   move_to(State::resetting);
   dialogue_.expect(Stage::rset);
   stream_.send_constant("RSET\r\n");

@@ -44,22 +44,23 @@ class UpstreamConnection final : private net::Stream::Owner {
 
   // For the lessee.
   [[nodiscard]] const smtp::Capabilities& capabilities() const noexcept { return capabilities_; }
-  [[nodiscard]] bool pipelining() const noexcept {
-    return capabilities_.extensions.has(smtp::Extension::pipelining);
-  }
   // A transaction begins. From the second on the connection is reused(): if it is lost at the first
   // command, that may have happened long ago.
   void begin_transaction() noexcept { ++transactions_; }
   [[nodiscard]] bool reused() const noexcept { return transactions_ > 1; }
   // Serves one session only (`reuse = false`).
   [[nodiscard]] bool exclusive() const noexcept;
-  // A command, whole, with its CRLF; its reply comes to upstream_replied(). Requires !full().
+  // A further command may be sent now: with PIPELINING a good many before the first reply, else one.
+  [[nodiscard]] bool ready_for_command() const noexcept {
+    return dialogue_.outstanding() == 0 ||
+           (capabilities_.extensions.has(smtp::Extension::pipelining) && !dialogue_.full());
+  }
+  // A command, whole, with its CRLF; its reply comes to upstream_replied(). Requires ready_for_command().
   void command(smtp::Stage stage, std::string_view text);
   // A reply is due without a command line of its own: the one after the end of data. Its time
   // starts with await_message().
   void expect_message();
   void await_message();
-  [[nodiscard]] bool full() const noexcept { return dialogue_.full(); }
   [[nodiscard]] std::size_t outstanding() const noexcept { return dialogue_.outstanding(); }
   // Message bytes.
   void send(ring::Slice slice);
@@ -71,7 +72,7 @@ class UpstreamConnection final : private net::Stream::Owner {
 
   // Ends the lease; the lessee hears nothing more.
   void release();  // all is answered, no transaction is open: the next one may have it
-  void abandon();  // not in the middle of a message: RSET first
+  void abandon();  // not in the middle of a message: RSET first, where it may follow
   void drop();     // in the middle of a message: the connection ends here, so that it is never completed
   // Instead of these, while the connection is still being made: it goes to the pool when it is ready.
   void stop_waiting() noexcept { lessee_ = nullptr; }

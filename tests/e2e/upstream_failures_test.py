@@ -363,6 +363,30 @@ class Body(harness.TestCase):
             client.expect(451, 421)
         self.assertEqual(upstream.accepted, [])
 
+    def test_accepts_before_it_has_all(self):
+        """250 while a part of the message still waits here can't be the word on that message."""
+        size = 8_000_000
+        proxy = None
+
+        def accepts(connection, _):
+            harness.eventually(
+                lambda: proxy.metrics().total("ringmx_bytes_received_total", side="client") > size, "the message")
+            connection.send(b"250 2.0.0 Ok\r\n")
+            harness.eventually(lambda: proxy.metrics().total("ringmx_upstream_replies_total", stage="message") == 1,
+                               "the reply")
+            connection.reset()
+
+        upstream = self.upstream({"body": accepts}, receive_buffer=16384)
+        proxy = self.ringmx([upstream], server={"session_buffers": 1024, "receive_buffers": 2048})
+        with proxy.client() as client:
+            client.ehlo()
+            client.begin()
+            client.command("DATA", 354)
+            client.send(b"%s\r\n" % (b"x" * 998) * (size // 1000) + b".\r\n")
+            self.assertEqual(client.reply().code, 451)
+            client.quit()
+        self.assertEqual(upstream.accepted, [])
+
     def test_the_client_leaves_in_the_body(self):
         upstream = self.upstream()
         proxy = self.ringmx([upstream])
