@@ -377,7 +377,7 @@ class Body(harness.TestCase):
             connection.reset()
 
         upstream = self.upstream({"body": accepts}, receive_buffer=16384)
-        proxy = self.ringmx([upstream], server={"session_buffers": 1024, "receive_buffers": 2048})
+        proxy = self.ringmx([upstream], server={"session_memory": "64MiB", "receive_memory": "256MiB"})
         with proxy.client() as client:
             client.ehlo()
             client.begin()
