@@ -120,7 +120,7 @@ void Reactor::close(int fd) {
 
 Reactor::Gather& Reactor::gather() {
   // The entry that will use it must still fit before the next submission.
-  if (gathers_used_ == gathers || io_uring_sq_space_left(&ring_) == 0) submit();
+  while (gathers_used_ == gathers || io_uring_sq_space_left(&ring_) == 0) submit();
   return (*gathers_)[gathers_used_++];
 }
 
