@@ -312,8 +312,8 @@ bool Client::process_command() {
   }
   lines_.consume();
   consume(used);
-  if (phase_ == Phase::command) set_deadline(listener_.config->command_timeout);
-  return true;
+  if (phase_ == Phase::command) await_command();
+  return phase_ != Phase::ending;
 }
 
 void Client::act(const smtp::Decision& decision) {
@@ -343,8 +343,7 @@ void Client::act(const smtp::Decision& decision) {
       return refuse_chunk(decision.bdat, decision.reply);
     case Action::rset:
       abort_transaction();
-      reply(decision.reply);
-      return await_command();
+      return reply(decision.reply);
     case Action::quit:
       return reply_and_close(decision.reply, metrics::Close::quit);
     case Action::close:
@@ -722,7 +721,7 @@ void Client::upstream_replied(Stage stage, const smtp::Reply& text) {
 
 void Client::mail_replied(const smtp::Reply& text) {
   Transaction& t = *transaction_;
-  if (text.intermediate()) return upstream_talks_nonsense();
+  if (text.intermediate()) return upstream_->reject();
   if (text.positive()) {
     t.mail_answered = true;
     return send_envelope();
@@ -733,7 +732,7 @@ void Client::mail_replied(const smtp::Reply& text) {
 }
 
 void Client::recipient_replied(const smtp::Reply& text) {
-  if (text.intermediate()) return upstream_talks_nonsense();
+  if (text.intermediate()) return upstream_->reject();
   session_.recipient_replied(text.positive());
   if (text.positive()) worker_.counters().recipients_accepted.add();
   reply(text.text, Origin::upstream);
@@ -743,7 +742,7 @@ void Client::recipient_replied(const smtp::Reply& text) {
 
 void Client::data_replied(const smtp::Reply& text) {
   Transaction& t = *transaction_;
-  if (text.positive()) return upstream_talks_nonsense();
+  if (text.positive()) return upstream_->reject();
   if (text.intermediate()) {
     begin_body();
     phase_ = t.chunked ? Phase::chunk : Phase::body;
@@ -757,7 +756,7 @@ void Client::data_replied(const smtp::Reply& text) {
 }
 
 void Client::chunk_replied(const smtp::Reply& text) {
-  if (text.intermediate()) return upstream_talks_nonsense();
+  if (text.intermediate()) return upstream_->reject();
   if (!text.positive()) {
     fail_message(text.text);
     if (phase_ == Phase::chunk_reply) chunk_failed();
@@ -769,7 +768,7 @@ void Client::chunk_replied(const smtp::Reply& text) {
 void Client::message_replied(const smtp::Reply& text) {
   const bool at_its_end = phase_ == Phase::message_reply;
   // Accepted before it was whole, or 3xx: whatever the upstream means, it is not this message.
-  if (text.intermediate() || (text.positive() && !at_its_end)) return upstream_talks_nonsense();
+  if (text.intermediate() || (text.positive() && !at_its_end)) return upstream_->reject();
   if (text.positive()) return accepted(text.text);
   if (at_its_end) return message_ends(text.text, Origin::upstream);
   fail_message(text.text);
@@ -787,11 +786,6 @@ void Client::accepted(std::string_view text) {
   reply(text, Origin::upstream);
   session_.chunk_accepted();
   await_command();
-}
-
-void Client::upstream_talks_nonsense() {
-  std::exchange(upstream_, nullptr)->drop();
-  upstream_lost(UpstreamLoss::bad_reply);
 }
 
 void Client::upstream_sent() {
@@ -851,7 +845,7 @@ void Client::upstream_lost(UpstreamLoss loss) {
 void Client::leave_upstream() {
   if (upstream_ == nullptr) return;
   UpstreamConnection& upstream = *std::exchange(upstream_, nullptr);
-  if (phase_ == Phase::lease) return upstream.stop_waiting();
+  if (phase_ == Phase::lease) return upstream.drop();
   if (!transaction_ || !transaction_->mail_sent) return upstream.release();
   const bool within_message =
       transaction_->body && transaction_->framing == Framing::dot && phase_ != Phase::message_reply;

@@ -94,7 +94,6 @@ class Client final : private net::Stream::Owner, private Lessee {
   void chunk_replied(const smtp::Reply& text);
   void message_replied(const smtp::Reply& text);
   void accepted(std::string_view text);
-  void upstream_talks_nonsense();
   void leave_upstream();
   [[nodiscard]] bool upstream_is_behind() const noexcept;
 

@@ -87,7 +87,6 @@ void UpstreamConnection::ready() {
   pool_.counters_.connects[ConnectResult::ok].add();
   pool_.avoid_until_ = {};
   pool_.learn(capabilities_);
-  if (lessee_ == nullptr) return pool_.keep(*this);
   lease(*lessee_);
   lessee_->upstream_ready(*this);
 }

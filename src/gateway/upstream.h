@@ -73,9 +73,10 @@ class UpstreamConnection final : private net::Stream::Owner {
   // Ends the lease; the lessee hears nothing more.
   void release();  // all is answered, no transaction is open: the next one may have it
   void abandon();  // not in the middle of a message: RSET first, where it may follow
-  void drop();     // in the middle of a message: the connection ends here, so that it is never completed
-  // Instead of these, while the connection is still being made: it goes to the pool when it is ready.
-  void stop_waiting() noexcept { lessee_ = nullptr; }
+  void drop();     // in the middle of a message: the connection ends here, so that it is never completed;
+                   // or while it is still being made
+  // The reply that just came makes no sense: the lessee loses the connection.
+  void reject() { lose(metrics::UpstreamLoss::bad_reply); }
 
  private:
   friend class UpstreamPool;

@@ -252,6 +252,35 @@ class Drain(harness.TestCase):
         self.assertEqual(proxy.wait(5), 0)
         self.assertEqual([message.content for message in sink.messages], [b"first\r\nsecond\r\n", b"x\r\n"])
 
+    def test_a_transaction_that_is_given_up_ends_the_session(self):
+        for command in ("RSET", "EHLO again", "HELO again"):
+            with self.subTest(command):
+                proxy = self.ringmx([self.sink()])
+                with proxy.client() as idle, proxy.client() as client:
+                    client.ehlo()
+                    client.begin()
+                    proxy.signal(signal.SIGTERM)
+                    idle.expect(421)  # so the drain has begun
+                    client.command(command, 250)
+                    client.expect(421)
+                    client.expect_close()
+                self.assertEqual(proxy.wait(5), 0)
+
+    def test_an_upstream_connection_that_nobody_waits_for(self):
+        upstream = self.upstream({"greeting": harness.is_silent})
+        proxy = self.ringmx([upstream])
+        with proxy.client() as client:
+            client.ehlo()
+            client.send(b"MAIL FROM:<sender@example.test>\r\nRCPT TO:<recipient@example.test>\r\n")
+            client.expect(250)
+            harness.eventually(lambda: upstream.connections, "a connection to the upstream")
+            client.reset()
+        harness.eventually(
+            lambda: proxy.metrics().total("ringmx_upstream_connections_current", state="connecting") == 0,
+            "the connection to be given up")
+        proxy.signal(signal.SIGTERM)
+        self.assertEqual(proxy.wait(5), 0)
+
     def test_the_deadline_ends_the_rest(self):
         sink = self.sink()
         proxy = self.ringmx([sink], server={"drain_timeout": harness.duration(0.5)})

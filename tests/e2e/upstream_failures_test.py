@@ -451,6 +451,20 @@ class Replies(harness.TestCase):
             client.expect(250)
         self.assertEqual(upstream.accepted, [b"first\r\n", b"second\r\n"])
 
+    def test_what_makes_no_sense_is_counted(self):
+        for stage, nonsense in (("mail", b"354 Now?\r\n"), ("rcpt", b"354 Now?\r\n"), ("data", b"250 Ok\r\n"),
+                                ("message", b"354 Again?\r\n")):
+            upstream = self.upstream({stage: says(nonsense)})
+            proxy = self.ringmx([upstream])
+            with self.subTest(stage), proxy.client() as client:
+                client.ehlo()
+                client.send(b"MAIL FROM:<sender@example.test>\r\nRCPT TO:<recipient@example.test>\r\nDATA\r\n")
+                replies = [client.reply().code for _ in range(3)]
+                if replies[-1] == 354:
+                    client.send(b"x\r\n.\r\n")
+                    client.expect(451)
+                self.assertEqual(proxy.metrics().total("ringmx_upstream_lost_total", reason="bad_reply"), 1)
+
     def test_says_something_while_idle(self):
         """An idle connection that speaks is no longer idle, and not used again."""
         upstream = self.upstream()
