@@ -296,6 +296,7 @@ bool Client::process_command() {
   session_.apply(decision);
   act(decision);
   if (phase_ == Phase::ending) return false;
+  if (decision.verb == smtp::Verb::data && phase_ == Phase::command) data_refused_ = true;  // here and now
   lines_.consume();
   consume(used);
   if (phase_ == Phase::command) await_command();
