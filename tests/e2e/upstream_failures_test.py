@@ -311,6 +311,23 @@ class Body(harness.TestCase):
                 for connection in upstream.connections:
                     self.assertFalse([line for line in connection.commands if b"smuggled" in line or b"victim" in line])
 
+    def test_refuses_every_recipient_while_the_client_pipelines_the_body(self):
+        """Then ringmx itself refuses DATA, and the body is no more commands than before."""
+        for how in ("at once", "later"):
+            upstream = self.upstream({"rcpt": says(b"550 5.1.1 Nobody\r\n")})
+            proxy = self.ringmx([upstream])
+            with self.subTest(how), proxy.client() as client:
+                client.ehlo()
+                body = b"hello\r\nRSET\r\nMAIL FROM:<sender@example.test>\r\n.\r\n"
+                client.send(b"MAIL FROM:<sender@example.test>\r\nRCPT TO:<recipient@example.test>\r\nDATA\r\n"
+                            + (body if how == "at once" else b""))
+                for code in (250, 550, 554):
+                    client.expect(code)
+                if how == "later":
+                    client.send(body)
+                    client.expect(554)
+                client.expect_close()
+
     def test_refuses_a_chunk(self):
         """The octets that follow are consumed, to the last one, and are not commands."""
         sink = self.sink(size_limit=10)
