@@ -31,6 +31,7 @@ void Stream::connect(int fd, const Address& address) {
 }
 
 void Stream::pause() {
+  if (ending_) return;  // what is dropped takes no memory of the owner's
   wanted_ = false;
   metered_ = true;
   memory_.receive.stop_waiting(*this);
