@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <barrier>
 #include <cerrno>
 #include <cstdint>
 #include <deque>
@@ -557,10 +558,14 @@ TEST(Messenger, SeveralThreadsAtOnce) {
       },
       &messages);
   std::vector<std::thread> threads;
+  // All are there until all are done. The next ring would be mapped where one that is gone was, and
+  // ThreadSanitizer, which sees no mapping by a raw system call, would take the two for one.
+  std::barrier done(senders);
   for (unsigned i = 0; i < senders; ++i) {
-    threads.emplace_back([i, fd = loop.reactor.ring_fd()] {
+    threads.emplace_back([i, &done, fd = loop.reactor.ring_fd()] {
       Messenger messenger;
       for (unsigned k = 0; k < each; ++k) EXPECT_EQ(messenger.send(fd, i * each + k), 0);
+      done.arrive_and_wait();
     });
   }
   EXPECT_TRUE(loop.run_until([&] {
