@@ -37,14 +37,19 @@ Request parse_request(std::string_view bytes) noexcept {
     head.remove_prefix(n + 2);
     return line;
   };
-  const std::string_view start = next_line();
-  const std::size_t first = start.find(' ');
-  const std::size_t last = start.rfind(' ');
-  if (first == std::string_view::npos || last == first || !start.substr(last + 1).starts_with("HTTP/1.")) {
+  // method SP request-target SP HTTP-version
+  std::string_view version = next_line();
+  const auto next_word = [&version] {
+    const std::string_view word = version.substr(0, version.find(' '));
+    version.remove_prefix(std::min(word.size() + 1, version.size()));
+    return word;
+  };
+  request.method = next_word();
+  const std::string_view target = next_word();
+  if (request.method.empty() || target.empty()) return request;
+  if (version.size() != 8 || !version.starts_with("HTTP/1.") || version[7] < '0' || version[7] > '9') {
     return request;
   }
-  request.method = start.substr(0, first);
-  const std::string_view target = start.substr(first + 1, last - first - 1);
   request.path = target.substr(0, target.find('?'));
   while (!head.empty()) {
     const std::string_view line = next_line();

@@ -20,7 +20,8 @@ class Server::Connection final : private net::Stream::Owner {
  public:
   Connection(Server& server, int fd)
       : server_(server),
-        stream_(server.reactor_, {server.buffers_, server.text_}, {server.received_, server.sent_}, *this) {
+        stream_(server.reactor_, {server.buffers_, server.buffers_, server.text_},
+                {server.received_, server.sent_}, *this) {
     stream_.open(fd);
     stream_.resume();
     server_.reactor_.timers().set(timer_, server_.reactor_.now() + patience);
@@ -71,14 +72,15 @@ Server::Server(ring::Reactor& reactor, net::Socket socket, std::uint32_t max_con
     : reactor_(reactor),
       max_connections_(max_connections),
       pages_(std::move(pages)),
-      buffers_(reactor, buffer_group, 4096, 8, 64),
+      buffers_(reactor, buffer_group, 4096, 8, 64, 64),
       text_(4096, 16 * 1024),
       acceptor_(reactor, *this, std::move(socket), 0) {}
 
 Server::~Server() = default;
 
 void Server::accepted(net::Acceptor&, int fd) {
-  if (connections_.size() >= max_connections_) {
+  // After close() the kernel's last ones may still come.
+  if (connections_.size() >= max_connections_ || closed_) {
     ::close(fd);
     return;
   }

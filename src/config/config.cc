@@ -205,9 +205,6 @@ class Reader {
       return report(node, wrong_kind(node, "a size", key));
     }
     if (octets < field.min || octets > field.max) return report_range(node, written, field);
-    if (field.power_of_two && (octets & (octets - 1)) != 0) {
-      return report(node, {written + " is not a power of two", "write " + range_text(field)});
-    }
     std::visit([&](auto* to) { *to = static_cast<std::remove_pointer_t<decltype(to)>>(octets); }, field.to);
   }
 
@@ -430,11 +427,10 @@ void check_addresses(Reader& reader, const Config& config, const Origin& origin)
 // What no key can know alone.
 void check(Reader& reader, const Config& config, const Origin& origin) {
   const Server& server = config.server;
-  if (server.session_buffers >= server.receive_buffers) {
-    reader.report(place_of(origin.server, "session_buffers"), "server.session_buffers",
-                  {std::to_string(server.session_buffers) + " lets one session hold all of the " +
-                       std::to_string(server.receive_buffers) + " receive_buffers",
-                   "write less than receive_buffers"});
+  if (server.session_memory > server.receive_memory / 2) {
+    reader.report(
+        place_of(origin.server, "session_memory"), "server.session_memory",
+        {"more than half of receive_memory for one session", "write at most half of receive_memory"});
   }
   check_unique(reader, config.listeners, origin.listeners, "listener");
   check_unique(reader, config.upstreams, origin.upstreams, "upstream");

@@ -30,12 +30,12 @@ enum class FaultPolicy : std::uint8_t {
 };
 
 struct Server {
-  std::string hostname;                           // greeting, HELO and EHLO replies; default: gethostname()
-  unsigned reactors = 0;                          // 0: one per core
-  std::uint32_t max_sessions = 20000;             // per reactor
-  std::uint32_t receive_buffer_size = 64 * 1024;  // bytes, power of two, 4 KiB..1 MiB
-  std::uint32_t receive_buffers = 1024;           // at most so many per reactor
-  std::uint32_t session_buffers = 8;  // receive buffers that one session may hold before its client must wait
+  std::string hostname;                             // greeting, HELO and EHLO replies; default: gethostname()
+  unsigned reactors = 0;                            // 0: one per core
+  std::uint32_t max_sessions = 20000;               // per reactor
+  std::uint64_t receive_memory = 64 * 1024 * 1024;  // bytes of receive buffers per reactor, used as needed
+  std::uint64_t session_memory =
+      1024 * 1024;  // bytes of them that one session may hold before its client must wait
   std::chrono::milliseconds drain_timeout{30000};  // SIGTERM: running transactions may take so long
   friend bool operator==(const Server&, const Server&) = default;
 };

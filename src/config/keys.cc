@@ -55,12 +55,10 @@ std::vector<Key> keys(Server& s) {
        Count{&s.reactors, 0, 1024}},
       {"max_sessions", "How many clients one reactor serves at once; further ones get 421.",
        Count{&s.max_sessions, 1, 1'000'000}},
-      {"receive_buffer_size", "The size of one receive buffer.",
-       Size{&s.receive_buffer_size, 4 * KiB, MiB, true}},
-      {"receive_buffers", "How many receive buffers one reactor may have.",
-       Count{&s.receive_buffers, 16, 32768}},
-      {"session_buffers", "How many receive buffers one session may hold before its client has to wait.",
-       Count{&s.session_buffers, 1, 1024}},
+      {"receive_memory", "How much memory one reactor may use to receive from clients.",
+       Size{&s.receive_memory, MiB, 4096 * MiB}},
+      {"session_memory", "How much of it one session may hold before its client has to wait.",
+       Size{&s.session_memory, 64 * KiB, 64 * MiB}},
       {"drain_timeout", "How long running transactions may take after SIGTERM.",
        Duration{&s.drain_timeout, 0ms, 1h}},
   };
@@ -170,9 +168,7 @@ std::string range_text(const Field& field) {
   return std::visit(
       Overloaded{
           [](const Count& f) { return std::to_string(f.min) + " to " + std::to_string(f.max); },
-          [](const Size& f) {
-            return size_text(f.min) + " to " + size_text(f.max) + (f.power_of_two ? ", a power of two" : "");
-          },
+          [](const Size& f) { return size_text(f.min) + " to " + size_text(f.max); },
           [](const Duration& f) { return duration_text(f.min) + " to " + duration_text(f.max); },
           [](const Flag&) { return std::string("true or false"); },
           [](const Text& f) { return std::string(f.range); },

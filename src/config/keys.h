@@ -25,7 +25,6 @@ struct Count {  // an integer
 struct Size {  // octets
   std::variant<std::uint32_t*, std::uint64_t*> to;
   std::uint64_t min, max;
-  bool power_of_two = false;
 };
 struct Duration {
   std::chrono::milliseconds* to;

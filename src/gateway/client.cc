@@ -48,6 +48,8 @@ constexpr std::size_t reply_backlog = 64 * 1024;
 // Pieces of a message below this are copied: that costs less than an entry in the send queue and a
 // receive buffer that can't be given back.
 constexpr std::size_t copy_below = 256;
+// Pieces of input that wait, at most: a client that sends them one by one has to wait as well.
+constexpr std::size_t most_pieces = 64;
 // close_timeout while draining, at most.
 constexpr ring::Duration close_timeout_draining{1000};
 
@@ -179,7 +181,7 @@ void Client::stream_sent() {
 void Client::consume(std::size_t bytes) {
   if (input_.empty()) return;  // the session has ended meanwhile
   input_.front().remove_prefix(bytes);
-  if (input_.front().empty()) input_.erase(input_.begin());
+  if (input_.front().empty()) input_.pop_front();
 }
 
 void Client::process() {
@@ -211,32 +213,33 @@ void Client::process() {
 }
 
 // What waits must not keep receive buffers from everybody else. A little is copied out of them; of
-// much, half of session_buffers may stay (the other half is for what waits in the upstream's queue),
+// much, half of session_memory may stay (the other half is for what waits in the upstream's queue),
 // and the client has to wait. What a multishot receive had brought beyond that before it could be
-// stopped is copied too: that happens once, then Stream meters.
+// stopped is copied too: a batch of it, then Stream receives piece by piece.
 void Client::update_receiving() {
-  const std::size_t limit = buffers_per_side();
-  std::size_t kept = 0;
-  const auto stays = [&](const ring::Slice& slice) {
-    return slice.pool() == &worker_.text() || (slice.size() > worker_.text().block_size() && kept++ < limit);
-  };
-  if (!std::all_of(input_.begin(), input_.end(), stays)) {
-    kept = 0;
-    Input input;
+  const ring::BlockPool& text = worker_.text();
+  const std::size_t limit = memory_per_side();
+  std::size_t held = 0;
+  if (!input_.empty()) {
+    net::SliceQueue waiting;
     for (ring::Slice& slice : input_) {
-      if (stays(slice) || !copy_out(slice, input)) input.push_back(std::move(slice));
+      const bool copied = slice.pool() == &text;
+      const bool must_not_stay = slice.size() <= text.block_size() || held >= limit;
+      if (!copied && must_not_stay && copy_out(slice, waiting)) continue;
+      if (!copied) held += slice.pool()->block_size();
+      waiting.push_back(std::move(slice));
     }
-    input_ = std::move(input);
+    input_ = std::move(waiting);
   }
-  if (input_.size() >= limit) {
+  if (held >= limit || input_.size() >= most_pieces) {
     stream_.pause();
-  } else if (!stream_.receiving() && input_.size() <= limit / 2 && !input_ended_) {
+  } else if (!stream_.receiving() && held <= limit / 2 && !input_ended_) {
     stream_.resume();
   }
 }
 
 // False: there is no memory for a copy. Half of it is for what must be said: replies, commands.
-bool Client::copy_out(const ring::Slice& slice, Input& input) {
+bool Client::copy_out(const ring::Slice& slice, net::SliceQueue& to) {
   ring::BlockPool& pool = worker_.text();
   const std::size_t blocks = (slice.size() + pool.block_size() - 1) / pool.block_size();
   if (pool.blocks_free() < pool.blocks_in_use() + blocks) return false;
@@ -245,14 +248,16 @@ bool Client::copy_out(const ring::Slice& slice, Input& input) {
     ring::Slice copy = pool.allocate();
     std::memcpy(const_cast<char*>(copy.data()), slice.data() + done, n);
     copy.extend(static_cast<std::uint32_t>(n));
-    input.push_back(std::move(copy));
+    to.push_back(std::move(copy));
     done += n;
   }
   return true;
 }
 
-std::size_t Client::buffers_per_side() const noexcept {
-  return std::max(worker_.config().server.session_buffers / 2, 1u);
+std::size_t Client::memory_per_side() const noexcept {
+  // When many sessions wait, each has to do with less, so that there is some for all.
+  const std::size_t share = worker_.config().server.session_memory / 2;
+  return worker_.memory_is_short() ? share / 8 : share;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -296,7 +301,15 @@ bool Client::process_command() {
   session_.apply(decision);
   act(decision);
   if (phase_ == Phase::ending) return false;
-  if (decision.verb == smtp::Verb::data && phase_ == Phase::command) data_refused_ = true;  // here and now
+  if (decision.verb == smtp::Verb::data && phase_ == Phase::command) {
+    // Refused at once, by the session or for a failure that was known.
+    data_refused_ = true;
+    if (more_follows) {
+      counters.violations[Violation::unauth_pipelining].add();
+      close_after_replies(metrics::Close::violation);
+      return false;
+    }
+  }
   lines_.consume();
   consume(used);
   if (phase_ == Phase::command) await_command();
@@ -468,7 +481,7 @@ void Client::data() {
 void Client::data_refused(std::string_view text, Origin origin) {
   reply(text, origin);
   count_message(text);
-  // The command itself is still the first of the input if process_command() is at it.
+  // While process_command() is at it, it looks at what follows itself.
   const bool message_here = !processing_ && !input_.empty();
   leave_upstream();
   end_transaction();
@@ -846,10 +859,8 @@ void Client::leave_upstream() {
 
 bool Client::upstream_is_behind() const noexcept {
   if (upstream_ == nullptr) return false;
-  const config::Server& server = worker_.config().server;
-  // In buffers, for they are what is scarce, and in bytes, for what was copied into none.
-  return upstream_->held_buffers() >= buffers_per_side() ||
-         upstream_->unsent() >= buffers_per_side() * server.receive_buffer_size ||
+  // In whole buffers, for they are what is scarce, and in bytes, for what was copied into none.
+  return upstream_->held() >= memory_per_side() || upstream_->unsent() >= memory_per_side() ||
          (transaction_->framing == Framing::octets && !upstream_->ready_for_command());
 }
 

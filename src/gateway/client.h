@@ -8,9 +8,9 @@
 #include <string>
 #include <string_view>
 
-#include "absl/container/inlined_vector.h"
 #include "gateway/upstream.h"
 #include "metrics/counters.h"
+#include "net/slice_queue.h"
 #include "net/stream.h"
 #include "ringmx/smtp/body.h"
 #include "ringmx/smtp/line.h"
@@ -59,10 +59,9 @@ class Client final : private net::Stream::Owner, private Lessee {
   bool process_command();
   bool process_body();
   bool process_chunk();
-  using Input = absl::InlinedVector<ring::Slice, 1>;
   void update_receiving();
-  bool copy_out(const ring::Slice& slice, Input& input);
-  [[nodiscard]] std::size_t buffers_per_side() const noexcept;
+  bool copy_out(const ring::Slice& slice, net::SliceQueue& to);
+  [[nodiscard]] std::size_t memory_per_side() const noexcept;
   void consume(std::size_t bytes);
 
   void act(const smtp::Decision& decision);
@@ -134,7 +133,7 @@ class Client final : private net::Stream::Owner, private Lessee {
   std::uint32_t index_ = 0;        // in Worker::clients_
   smtp::Session session_;
   smtp::LineReader lines_;
-  Input input_;                             // received, not yet processed
+  net::SliceQueue input_;                   // received, not yet processed
   UpstreamConnection* upstream_ = nullptr;  // leased, or (Phase::lease) being made
   std::unique_ptr<Transaction> transaction_;
   ring::TimerOf<&Client::on_timeout> timer_{*this};

@@ -67,8 +67,8 @@ class UpstreamConnection final : private net::Stream::Owner {
   void send_constant(std::string_view bytes) { send(ring::Slice(bytes.data(), bytes.size())); }
   void send_copy(std::string_view bytes);
   [[nodiscard]] std::size_t unsent() const noexcept { return stream_.unsent(); }
-  // Receive buffers of the client that wait here.
-  [[nodiscard]] std::size_t held_buffers() const noexcept { return stream_.held_blocks(); }
+  // Bytes of the client's receive buffers that wait here, whole buffers.
+  [[nodiscard]] std::size_t held() const noexcept { return stream_.held(); }
 
   // Ends the lease; the lessee hears nothing more.
   void release();  // all is answered, no transaction is open: the next one may have it

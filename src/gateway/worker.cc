@@ -17,17 +17,27 @@ namespace {
 // Replies are read as they come and never kept, so a few small buffers do.
 constexpr std::uint32_t upstream_buffer_size = 4096;
 constexpr std::uint32_t upstream_buffers = 1024;
+constexpr std::uint32_t upstream_offer = 64;
 // Room for what ringmx puts together itself: replies, and pieces too small to be worth a receive buffer.
 constexpr std::uint32_t text_block_size = 1024;
 constexpr std::uint32_t text_blocks = 128 * 1024;
-// Receive buffers the kernel has at first: more than a batch of completions uses, and 4 MiB in all,
-// which a second-level cache and its neighbours still hold.
-constexpr std::uint32_t first_offer = 64;
+// Large ones make large messages cheap. Half are for what comes as it is read, and of those the kernel
+// is offered more than a batch of completions uses; half are for bulk (see net::Stream), and of those
+// it is offered so few that they stay in the cache: who finds none is served in the next turn.
+constexpr std::uint32_t receive_buffer = 64 * 1024;
+constexpr std::uint32_t receive_offer = 64;
+constexpr std::uint32_t bulk_offer = 8;
 // drain_timeout is over: so long for the last 421s to be read.
 constexpr ring::Duration last_words{1000};
 
 constexpr std::uint16_t client_group = 1;
 constexpr std::uint16_t upstream_group = 2;
+constexpr std::uint16_t bulk_group = 4;
+
+// Half of receive_memory, as far as a buffer ring reaches.
+std::uint32_t half_in_buffers(std::uint64_t receive_memory) {
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(receive_memory / 2 / receive_buffer, 32768));
+}
 
 }  // namespace
 
@@ -36,15 +46,20 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
     : reactor_(reactor),
       config_(config),
       counters_(counters),
-      client_buffers_(reactor, client_group, config.server.receive_buffer_size,
-                      std::min(first_offer, config.server.receive_buffers), config.server.receive_buffers),
-      upstream_buffers_(reactor, upstream_group, upstream_buffer_size, first_offer, upstream_buffers),
+      client_buffers_(reactor, client_group, receive_buffer,
+                      std::min(receive_offer, half_in_buffers(config.server.receive_memory)),
+                      half_in_buffers(config.server.receive_memory),
+                      half_in_buffers(config.server.receive_memory)),
+      bulk_buffers_(reactor, bulk_group, receive_buffer, bulk_offer, bulk_offer,
+                    half_in_buffers(config.server.receive_memory)),
+      upstream_buffers_(reactor, upstream_group, upstream_buffer_size, upstream_offer, upstream_buffers,
+                        upstream_buffers),
       text_(text_block_size, text_blocks) {
   for (std::size_t i = 0; i < config.upstreams.size(); ++i) {
-    pools_.push_back(std::make_unique<UpstreamPool>(reactor_, net::StreamMemory{upstream_buffers_, text_},
-                                                    traffic(metrics::Side::upstream), config.upstreams[i],
-                                                    config.server.hostname, counters.upstreams[i],
-                                                    static_cast<UpstreamPool::Owner&>(*this)));
+    pools_.push_back(std::make_unique<UpstreamPool>(
+        reactor_, net::StreamMemory{upstream_buffers_, upstream_buffers_, text_},
+        traffic(metrics::Side::upstream), config.upstreams[i], config.server.hostname, counters.upstreams[i],
+        static_cast<UpstreamPool::Owner&>(*this)));
   }
   listeners_.resize(config.listeners.size());
   for (std::size_t i = 0; i < listeners_.size(); ++i) {

@@ -52,9 +52,14 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
   [[nodiscard]] ring::Reactor& reactor() noexcept { return reactor_; }
   [[nodiscard]] const config::Config& config() const noexcept { return config_; }
   [[nodiscard]] metrics::ReactorCounters& counters() noexcept { return counters_; }
-  [[nodiscard]] net::StreamMemory client_memory() noexcept { return {client_buffers_, text_}; }
+  [[nodiscard]] net::StreamMemory client_memory() noexcept { return {client_buffers_, bulk_buffers_, text_}; }
   [[nodiscard]] net::StreamTraffic client_traffic() noexcept { return traffic(metrics::Side::client); }
   void client_closed(Client& client);
+  // More than half of receive_memory is held by sessions that wait.
+  [[nodiscard]] bool memory_is_short() const noexcept {
+    return 2 * (client_buffers_.held() + bulk_buffers_.held()) >
+           client_buffers_.blocks() + bulk_buffers_.blocks();
+  }
   [[nodiscard]] ring::BlockPool& text() noexcept { return text_; }
   // For the pieces of one chunk while they are counted.
   [[nodiscard]] std::vector<std::string_view>& scratch() noexcept { return scratch_; }
@@ -76,6 +81,7 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
   const config::Config& config_;
   metrics::ReactorCounters& counters_;
   ring::ReceiveBuffers client_buffers_;
+  ring::ReceiveBuffers bulk_buffers_;
   ring::ReceiveBuffers upstream_buffers_;  // of their own: clients' data can't keep replies from coming
   ring::BlockPool text_;
   std::vector<std::string_view> scratch_;

@@ -10,6 +10,7 @@ void Acceptor::start() {
 }
 
 void Acceptor::stop() {
+  if (stopped_) return;
   stopped_ = true;
   reactor_.timers().clear(retry_);
   if (accept_.pending()) {

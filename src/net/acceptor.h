@@ -28,7 +28,8 @@ class Acceptor {
       : reactor_(reactor), owner_(owner), socket_(std::move(socket)), id_(id) {}
 
   void start();
-  // No more connections. The socket is closed when the last completion has come; then closed().
+  // Asks for the end. What the kernel has accepted by then still comes to accepted(); the socket is
+  // closed when the last completion has come; then closed().
   void stop();
   [[nodiscard]] bool closed() const noexcept { return socket_.fd() < 0; }
   [[nodiscard]] std::uint32_t id() const noexcept { return id_; }

@@ -30,10 +30,10 @@ class Address {
  private:
   Address() noexcept = default;
   union {
+    sockaddr_un local;  // the largest comes first: {} clears the first alone
     sockaddr any;
     sockaddr_in v4;
     sockaddr_in6 v6;
-    sockaddr_un local;
   } storage_{};
   socklen_t size_ = 0;
 };

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "net/listen.h"
 
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <netinet/tcp.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -71,11 +73,15 @@ Socket bind_and_listen(const Address& address, int backlog, bool reuse_port) {
   return socket;
 }
 
-// A socket file that nobody listens on is what an earlier process left behind.
+// A socket file that nobody listens on is what an earlier process left behind. Connecting to a file
+// that is no socket is refused just the same, and one whose queue is full must not be waited for.
 void remove_stale(const Address& address) {
-  const Socket probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const char* path = reinterpret_cast<const sockaddr_un*>(address.data())->sun_path;
+  struct stat status {};
+  if (lstat(path, &status) != 0 || !S_ISSOCK(status.st_mode)) return;
+  const Socket probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (probe.fd() >= 0 && connect(probe.fd(), address.data(), address.size()) != 0 && errno == ECONNREFUSED) {
-    unlink(reinterpret_cast<const sockaddr_un*>(address.data())->sun_path);
+    unlink(path);
   }
 }
 
@@ -103,7 +109,7 @@ std::vector<Socket> listen(const Address& address, unsigned reactors, int backlo
     remove_stale(address);
     sockets.push_back(bind_and_listen(address, backlog, false));
     for (unsigned i = 1; i < reactors; ++i) {
-      Socket copy(dup(sockets.front().fd()));
+      Socket copy(fcntl(sockets.front().fd(), F_DUPFD_CLOEXEC, 0));
       if (copy.fd() < 0) throw std::system_error(errno, std::generic_category(), "dup");
       sockets.push_back(std::move(copy));
     }

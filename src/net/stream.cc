@@ -9,18 +9,32 @@
 
 namespace ringmx::net {
 
+namespace {
+// What brings less than this is hardly a part of a bulk of message data.
+constexpr std::uint32_t command_sized = 1024;
+}  // namespace
+
 Stream::~Stream() {
-  memory_.receive.stop_waiting(*this);
+  armed_buffers().stop_waiting(*this);
   assert(!flush_.scheduled() && !closed_.scheduled());
 }
 
 void Stream::arm() {
-  if (!receive_.pending() && wanted_ && !ended_ && !closing_ && !ring::ReceiveBuffers::waiting(*this)) {
-    if (metered_) {
-      reactor_.receive(receive_, fd_, memory_.receive.group());
-    } else {
-      reactor_.receive_multishot(receive_, fd_, memory_.receive.group());
-    }
+  if (receive_.pending() || !wanted_ || ended_ || closing_ || ring::ReceiveBuffers::waiting(*this)) return;
+  bulk_armed_ = bulk_;
+  if (bulk_) {
+    reactor_.receive(receive_, fd_, memory_.bulk.group());
+  } else {
+    reactor_.receive_multishot(receive_, fd_, memory_.receive.group());
+  }
+}
+
+// The last completion of what is under way arms it again, if it is wanted.
+void Stream::stop_receiving() {
+  armed_buffers().stop_waiting(*this);
+  if (receive_.pending() && !canceling_) {
+    canceling_ = true;
+    reactor_.cancel(receive_);
   }
 }
 
@@ -32,17 +46,13 @@ void Stream::connect(int fd, const Address& address) {
 
 void Stream::pause() {
   wanted_ = false;
-  metered_ = true;
-  memory_.receive.stop_waiting(*this);
-  if (receive_.pending() && !canceling_) {
-    canceling_ = true;
-    reactor_.cancel(receive_);
-  }
+  bulk_ = true;
+  stop_receiving();
 }
 
 void Stream::resume() {
   wanted_ = true;
-  arm();  // or, while a cancel is under way, when its last completion has come
+  arm();
 }
 
 void Stream::buffers_available() {
@@ -53,19 +63,29 @@ void Stream::on_receive(int result, unsigned flags) {
   if (!receive_.pending()) canceling_ = false;
   ring::Slice data;
   if ((flags & IORING_CQE_F_BUFFER) != 0) {
-    data = memory_.receive.filled(flags, result > 0 ? static_cast<std::uint32_t>(result) : 0);
+    data = armed_buffers().filled(flags, result > 0 ? static_cast<std::uint32_t>(result) : 0);
   }
   if (closing_) return finish_if_idle();
   if (result > 0) {
-    traffic_.received.add(static_cast<std::uint64_t>(result));
-    if (static_cast<std::uint32_t>(result) < memory_.receive.block_size()) metered_ = false;
+    const auto size = static_cast<std::uint32_t>(result);
+    traffic_.received.add(size);
+    if (size == memory_.receive.block_size()) {
+      if (!bulk_ && receive_.pending()) stop_receiving();
+      bulk_ = true;
+    } else if (size < command_sized) {
+      bulk_ = false;
+    }
     if (!ending_) {
       owner_.stream_received(std::move(data));
-    } else if ((discarded_ += static_cast<std::uint32_t>(result)) > discard_limit) {
+    } else if ((discarded_ += size) > discard_limit) {
       return close();
     }
   } else if (result == -ENOBUFS) {
-    if (wanted_ && !ring::ReceiveBuffers::waiting(*this)) memory_.receive.wait(*this);
+    if (bulk_armed_ && memory_.bulk.exhausted()) {
+      bulk_ = false;  // all are held by sessions that wait: the others are still there
+    } else if (wanted_ && !ring::ReceiveBuffers::waiting(*this)) {
+      armed_buffers().wait(*this);
+    }
   } else if (result != -ECANCELED) {
     if (result < 0) return fail(-result);
     ended_ = true;
@@ -79,6 +99,9 @@ void Stream::on_receive(int result, unsigned flags) {
 void Stream::send(ring::Slice slice) {
   if (slice.empty() || ending_ || closing_) return;
   unsent_ += slice.size();
+  if (is_receive_buffer(slice) && (queue_.empty() || !slice.same_block(queue_.back()))) {
+    held_ += slice.pool()->block_size();
+  }
   queue_.push_back(std::move(slice));
   reactor_.defer(flush_);
 }
@@ -112,17 +135,6 @@ void Stream::send_copy(std::string_view bytes) {
     }
     bytes.remove_prefix(n);
   }
-}
-
-std::size_t Stream::held_blocks() const noexcept {
-  std::size_t n = 0;
-  const ring::Slice* last = nullptr;
-  for (const ring::Slice& slice : queue_) {
-    if (slice.pool() == nullptr || slice.pool() == &memory_.text) continue;
-    if (last == nullptr || !slice.same_block(*last)) ++n;
-    last = &slice;
-  }
-  return n;
 }
 
 void Stream::flush() {
@@ -164,20 +176,26 @@ void Stream::on_send(int result, unsigned) {
     reactor_.defer(flush_);
     return owner_.stream_connected();
   }
-  auto left = static_cast<std::size_t>(result);
-  traffic_.sent.add(left);
-  unsent_ -= left;
-  std::size_t done = 0;
-  while (left > 0) {
-    ring::Slice& front = queue_[done];
-    const std::size_t n = std::min<std::size_t>(left, front.size());
-    front.remove_prefix(n);
-    left -= n;
-    if (front.empty()) ++done;
-  }
-  queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(done));
+  sent(static_cast<std::size_t>(result));
   reactor_.defer(flush_);
   owner_.stream_sent();
+}
+
+void Stream::sent(std::size_t bytes) {
+  traffic_.sent.add(bytes);
+  unsent_ -= bytes;
+  while (bytes > 0) {
+    ring::Slice& front = queue_.front();
+    const std::size_t n = std::min<std::size_t>(bytes, front.size());
+    front.remove_prefix(n);
+    bytes -= n;
+    if (!front.empty()) break;
+    // Counted as in send(): neighbours of one block are one.
+    if (is_receive_buffer(front) && (queue_.size() == 1 || !front.same_block(queue_[1]))) {
+      held_ -= front.pool()->block_size();
+    }
+    queue_.pop_front();
+  }
 }
 
 void Stream::fail(int error) {
@@ -192,7 +210,7 @@ void Stream::drop_queue() {
   if (send_.pending()) return;  // its slices are the kernel's until the completion
   queue_.clear();
   text_ = {};
-  unsent_ = 0;
+  unsent_ = held_ = 0;
 }
 
 void Stream::end() {
@@ -204,8 +222,7 @@ void Stream::end() {
 void Stream::close() {
   if (closing_) return;
   closing_ = true;
-  memory_.receive.stop_waiting(*this);
-  if (receive_.pending() && !canceling_) reactor_.cancel(receive_);
+  stop_receiving();
   if (send_.pending()) reactor_.cancel(send_);
   finish_if_idle();
 }

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "absl/container/inlined_vector.h"
 #include "net/address.h"
+#include "net/slice_queue.h"
 #include "ring/reactor.h"
 #include "ring/receive_buffers.h"
 
@@ -15,7 +15,9 @@ namespace ringmx::net {
 // The memory that the streams of one reactor share.
 struct StreamMemory {
   ring::ReceiveBuffers& receive;  // what the kernel fills
-  ring::BlockPool& text;          // small blocks for bytes that ringmx itself puts together
+  // Likewise, for a peer that sends faster than it is read; the same size, and may be the same.
+  ring::ReceiveBuffers& bulk;
+  ring::BlockPool& text;  // small blocks for bytes that ringmx itself puts together
 };
 
 // Where their bytes are counted.
@@ -27,10 +29,11 @@ struct StreamTraffic {
 // One connected stream socket on a reactor: slices in, slices out, never a copy of what passes
 // through. Idle, it holds no buffer.
 //
-// Receiving: one multishot receive, armed while the owner wants data. A peer that has outrun the
-// owner once is read one buffer at a time until its socket is empty again: a multishot receive would
-// gulp all that has piled up in the kernel, which may be every buffer there is. Sending: slices are queued
-// and leave together at the end of the running batch of completions, at most one send under way.
+// Receiving: one multishot receive, armed while the owner wants data. When it fills a whole buffer,
+// or the owner has had to pause, more has piled up in the kernel: a multishot receive would gulp all
+// of it, which may be every buffer there is. Then the peer is read one bulk buffer at a time, until
+// little comes. Sending: slices are
+// queued and leave together at the end of the running batch of completions, at most one send under way.
 // Ending: close() may be called at any time, from any callback; the descriptor is closed after the
 // kernel's last completion, then Owner::stream_closed() says that the stream may be destroyed.
 class Stream final : private ring::ReceiveBuffers::Waiter {
@@ -70,9 +73,8 @@ class Stream final : private ring::ReceiveBuffers::Waiter {
   void send_constant(std::string_view bytes) { send(ring::Slice(bytes.data(), bytes.size())); }
   void send_copy(std::string_view bytes);
   [[nodiscard]] std::size_t unsent() const noexcept { return unsent_; }
-  // Blocks that the queue keeps, its own text blocks left out. Several slices of one block that
-  // follow each other count once.
-  [[nodiscard]] std::size_t held_blocks() const noexcept;
+  // Bytes of receive buffers that the queue keeps from being filled again, whole buffers.
+  [[nodiscard]] std::size_t held() const noexcept { return held_; }
 
   // Sends what is queued, then the end of stream, drops what the peer still sends, and closes when
   // the peer ends its side: so the last reply is read, and not lost in a reset. The owner sets a
@@ -85,7 +87,15 @@ class Stream final : private ring::ReceiveBuffers::Waiter {
   static constexpr std::uint32_t discard_limit =
       1024 * 1024;  // bytes dropped after end() before it closes anyway
 
+  [[nodiscard]] bool is_receive_buffer(const ring::Slice& slice) const noexcept {
+    return slice.pool() != nullptr && slice.pool() != &memory_.text;
+  }
+  [[nodiscard]] ring::ReceiveBuffers& armed_buffers() const noexcept {
+    return bulk_armed_ ? memory_.bulk : memory_.receive;
+  }
   void arm();
+  void stop_receiving();
+  void sent(std::size_t bytes);
   void flush();
   void drop_queue();
   void fail(int error);
@@ -108,11 +118,13 @@ class Stream final : private ring::ReceiveBuffers::Waiter {
   bool failed_ : 1 = false;     // an error was reported
   bool canceling_ : 1 = false;  // a cancel of the receive is under way
   bool connecting_ : 1 = false;
-  bool metered_ : 1 = false;  // outran the owner: one buffer at a time
-  bool starved_ : 1 = false;  // there was no text block for something to be sent
+  bool bulk_ : 1 = false;        // one bulk buffer at a time
+  bool bulk_armed_ : 1 = false;  // the receive under way is for one
+  bool starved_ : 1 = false;     // there was no text block for something to be sent
   std::uint32_t discarded_ = 0;
   std::size_t unsent_ = 0;
-  absl::InlinedVector<ring::Slice, 2> queue_;
+  std::size_t held_ = 0;
+  SliceQueue queue_;
   ring::Slice text_;  // the block that send_copy() fills; always a part of it is queued
   ring::OperationOf<&Stream::on_receive> receive_{*this};
   ring::OperationOf<&Stream::on_send> send_{*this};

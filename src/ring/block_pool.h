@@ -24,6 +24,7 @@ class BlockPool {
   BlockPool& operator=(const BlockPool&) = delete;
 
   [[nodiscard]] std::uint32_t block_size() const noexcept { return block_size_; }
+  [[nodiscard]] std::uint32_t blocks() const noexcept { return max_blocks_; }
   [[nodiscard]] std::uint32_t blocks_free() const noexcept { return max_blocks_ - in_use_; }
   [[nodiscard]] std::uint32_t blocks_in_use() const noexcept { return in_use_; }
   [[nodiscard]] char* block(std::uint32_t index) const noexcept {

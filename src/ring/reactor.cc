@@ -119,7 +119,8 @@ void Reactor::close(int fd) {
 }
 
 Reactor::Gather& Reactor::gather() {
-  // The entry that will use it must still fit before the next submission.
+  // The entry that will use it must still fit before the next submission. The kernel may be short of
+  // memory for a moment and take none: as sqe() does, ask again.
   while (gathers_used_ == gathers || io_uring_sq_space_left(&ring_) == 0) submit();
   return (*gathers_)[gathers_used_++];
 }

@@ -54,7 +54,6 @@ class Reactor {
   void send(Operation& op, int fd, const void* data, std::size_t size);
   void send_message(Operation& op, int fd, const msghdr& message);
   void connect(Operation& op, int fd, const sockaddr* address, socklen_t length);
-  void read(Operation& op, int fd, void* data, unsigned size);
 
   // Asks for the end of a pending operation; its last completion still comes (-ECANCELED, or a
   // result that was faster).

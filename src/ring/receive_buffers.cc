@@ -18,14 +18,14 @@ std::size_t ring_bytes(std::uint32_t entries) {
 }  // namespace
 
 ReceiveBuffers::ReceiveBuffers(Reactor& reactor, std::uint16_t group, std::uint32_t block_size,
-                               std::uint32_t offered, std::uint32_t max_blocks)
+                               std::uint32_t offered, std::uint32_t most_offered, std::uint32_t max_blocks)
     : BlockPool(block_size, max_blocks),
       reactor_(reactor),
       group_(group),
       offered_(offered),
-      max_(max_blocks),
+      most_offered_(most_offered),
       entries_(std::bit_ceil(max_blocks)) {
-  assert(max_blocks <= 32768 && offered <= max_blocks);
+  assert(max_blocks <= 32768 && offered <= most_offered && most_offered <= max_blocks);
   void* memory = mmap(nullptr, ring_bytes(entries_), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
@@ -80,7 +80,7 @@ void ReceiveBuffers::wait(Waiter& waiter) noexcept {
   waiters_tail_ = &waiter.next_;
   // Were all offered buffers used up, or are they held by sessions? Either way more are offered,
   // if there are more.
-  offered_ = std::min(offered_ * 2, max_);
+  offered_ = std::min(offered_ * 2, most_offered_);
   replenish();
   if (in_ring_ > 0) reactor_.defer(wake_);
 }

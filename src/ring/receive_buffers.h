@@ -19,7 +19,7 @@ class Reactor;
 // Only `offered` blocks stand in the ring at a time. The kernel takes them in turn, so the working
 // set is what is offered, not what there may be: a receive ring that outgrows the cache makes bulk
 // mail a quarter dearer. When the kernel runs dry in one batch (-ENOBUFS), twice as many are offered
-// from then on, up to the pool's size. Running dry is an ordinary event: whoever was hit waits here and is
+// from then on, up to `most_offered`. Running dry is an ordinary event: whoever was hit waits here and is
 // told to arm its receive again once there is a buffer.
 class ReceiveBuffers final : public BlockPool {
  public:
@@ -35,9 +35,9 @@ class ReceiveBuffers final : public BlockPool {
     Waiter** link_ = nullptr;
   };
 
-  // offered <= max_blocks <= 32768.
+  // offered <= most_offered <= max_blocks <= 32768.
   ReceiveBuffers(Reactor& reactor, std::uint16_t group, std::uint32_t block_size, std::uint32_t offered,
-                 std::uint32_t max_blocks);
+                 std::uint32_t most_offered, std::uint32_t max_blocks);
   ~ReceiveBuffers() override;
 
   [[nodiscard]] std::uint16_t group() const noexcept { return group_; }
@@ -49,6 +49,10 @@ class ReceiveBuffers final : public BlockPool {
   void stop_waiting(Waiter& waiter) noexcept;
   [[nodiscard]] static bool waiting(const Waiter& waiter) noexcept { return waiter.link_ != nullptr; }
   [[nodiscard]] std::uint32_t offered() const noexcept { return offered_; }
+  // Filled and not given back yet.
+  [[nodiscard]] std::uint32_t held() const noexcept { return blocks_in_use() - in_ring_; }
+  // No buffer is left, neither with the kernel nor here.
+  [[nodiscard]] bool exhausted() const noexcept { return in_ring_ == 0 && blocks_free() == 0; }
 
  private:
   void freed() noexcept override;
@@ -58,7 +62,7 @@ class ReceiveBuffers final : public BlockPool {
   Reactor& reactor_;
   std::uint16_t group_;
   std::uint32_t offered_;
-  std::uint32_t max_;
+  std::uint32_t most_offered_;
   std::uint32_t entries_;  // of the ring: a power of two
   std::uint32_t in_ring_ = 0;
   io_uring_buf_ring* ring_ = nullptr;

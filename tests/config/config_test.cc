@@ -115,9 +115,8 @@ const std::vector<Happy>& happy_lines() {
         {s, "hostname = 'a.example'", server(&Server::hostname, "a.example")},
         {s, "reactors = 3", server(&Server::reactors, 3U)},
         {s, "max_sessions = 7", server(&Server::max_sessions, 7U)},
-        {s, "receive_buffer_size = '16KiB'", server(&Server::receive_buffer_size, 16384U)},
-        {s, "receive_buffers = 32", server(&Server::receive_buffers, 32U)},
-        {s, "session_buffers = 2", server(&Server::session_buffers, 2U)},
+        {s, "receive_memory = '2MiB'", server(&Server::receive_memory, 2097152U)},
+        {s, "session_memory = '64KiB'", server(&Server::session_memory, 65536U)},
         {s, "drain_timeout = '1m'", server(&Server::drain_timeout, 60s)},
         {l, "name = 'in.put_1-x'", lis(&Listener::name, "in.put_1-x")},
         {l, "address = '[2001:DB8:0:0::1]:26'",
@@ -294,7 +293,7 @@ TEST(Config, AllProblemsInTheOrderOfTheFile) {
                   "f:7:12: server.reactors: 1025 is out of range; write 0 to 1024",
                   "f:8:17: server.drain_timeout: 30 has no unit; write \"30s\" if seconds are meant",
                   "f:9:1: server.colour: unknown; the keys here are hostname, reactors, max_sessions, "
-                  "receive_buffer_size, receive_buffers, session_buffers and drain_timeout"));
+                  "receive_memory, session_memory and drain_timeout"));
 }
 
 TEST(Config, AnEmptyFileLacksItsTables) {
@@ -500,9 +499,6 @@ TEST(Config, SizesAndDurations) {
                           "write a number of octets, or one with B, KiB, MiB, GiB or TiB: \"64KiB\""));
   for (const char* odd : {"''", "'KiB'", "'5'", "'5 KiB'", "'-5KiB'", "'5KiB '", "'1.5KiB'", "'5kib'"})
     EXPECT_EQ(faults("[[listener]]", "message_size_limit = " + std::string(odd)).size(), 1U) << odd;
-  EXPECT_THAT(faults("[server]", "receive_buffer_size = 5000"),
-              ElementsAre("server.receive_buffer_size: 5000 is not a power of two; "
-                          "write \"4KiB\" to \"1MiB\", a power of two"));
   EXPECT_THAT(faults("[[listener]]", "data_timeout = '30 sec'"),
               ElementsAre("listener.data_timeout: \"30 sec\" is not a duration; "
                           "write a number with ms, s, m or h: \"30s\""));
@@ -586,12 +582,11 @@ TEST(Config, MetricsMustNotCollideWithAListener) {
   EXPECT_THAT(faults("[metrics]", "address = '[::]:25'"), IsEmpty());
 }
 
-TEST(Config, OneSessionCannotHoldAllBuffers) {
-  EXPECT_THAT(
-      faults("[server]", "session_buffers = 1024"),
-      ElementsAre("server.session_buffers: 1024 lets one session hold all of the 1024 receive_buffers; "
-                  "write less than receive_buffers"));
-  EXPECT_THAT(faults("[server]", "session_buffers = 1023"), IsEmpty());
+TEST(Config, OneSessionCannotHoldAllMemory) {
+  EXPECT_THAT(faults("[server]", "receive_memory = '2MiB'\nsession_memory = '1025KiB'"),
+              ElementsAre("server.session_memory: more than half of receive_memory for one session; "
+                          "write at most half of receive_memory"));
+  EXPECT_THAT(faults("[server]", "receive_memory = '2MiB'\nsession_memory = '1MiB'"), IsEmpty());
 }
 
 TEST(Config, MetricsAreOffUnlessAsked) {

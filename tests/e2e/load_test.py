@@ -66,7 +66,7 @@ class Load(harness.TestCase):
     def test_mebibyte_messages_through_few_buffers(self):
         # Back-pressure all the way: 20 senders share 16 buffers of 16 KiB.
         self.relay(100, "-s", "20", "-l", str(1 << 20),
-                   server={"receive_buffer_size": 16384, "receive_buffers": 16})
+                   server={"receive_memory": "1MiB", "session_memory": "64KiB"})
 
     def test_several_recipients(self):
         self.relay(2000, "-s", "20", "-r", "20", "-l", "2000")

@@ -526,8 +526,7 @@ class Walk(harness.TestCase):
         listeners = [{"upstreams": names, "error_limit": 10000, "junk_command_limit": 10000}
                      for names in (["up0"], ["up1"], ["up2"], ["up3"], ["up4"], ["sound", "up0"], ["up1", "up2", "up0"],
                                    ["sound", "up3"])]
-        proxy = self.ringmx(tables, listeners=listeners, server={"session_buffers": 2, "receive_buffers": 64,
-                                                                 "receive_buffer_size": "4KiB"})
+        proxy = self.ringmx(tables, listeners=listeners, server={"session_memory": "64KiB", "receive_memory": "1MiB"})
 
         async def play():
             for upstream in upstreams:

@@ -292,7 +292,7 @@ class Commands(Split):
 class Lines(harness.TestCase):
     def setUp(self):
         self.sink_ = self.sink()
-        self.proxy = self.ringmx([self.sink_], server={"receive_buffers": 64})
+        self.proxy = self.ringmx([self.sink_], server={"receive_memory": "4MiB"})
 
     def test_commands(self):
         with self.proxy.client() as client:
@@ -530,6 +530,45 @@ class Early(harness.TestCase):
                     self.assertIn(reply.code, (221, 421, 500, 554))
 
 
+class RefusedData(harness.TestCase):
+    """Row 12: the message behind a DATA that was refused is not read as commands, whoever refused it."""
+
+    MESSAGE = (b"hello there\r\nRSET\r\nMAIL FROM:<smuggled@example.test>\r\nRCPT TO:<victim@example.test>\r\n"
+               b"DATA\r\nSubject: evil\r\n\r\nx\r\n.\r\nQUIT\r\n")
+
+    def check(self, faults, codes):
+        upstream = self.upstream(faults)
+        proxy = self.ringmx([upstream])
+        with proxy.client() as client:  # in one segment
+            client.ehlo()
+            client.send(ENVELOPE + b"DATA\r\n" + self.MESSAGE)
+            self.assertEqual([reply.code for reply in client.replies_until_close()], codes)
+        with proxy.client() as client:  # the message comes when the refusal is on its way
+            client.ehlo()
+            client.send(ENVELOPE + b"DATA\r\n")
+            for code in codes:
+                client.expect(code)
+            client.send(self.MESSAGE)
+            self.assertEqual([reply.code for reply in client.replies_until_close()], [554])
+        self.assertEqual(upstream.accepted, [])
+
+    def test_by_the_session(self):
+        self.check({"rcpt": lambda connection, usual: connection.send(b"550 5.1.1 No such user\r\n")}, [250, 550, 554])
+
+    def test_by_the_upstream(self):
+        self.check({"data": lambda connection, usual: connection.send(b"451 4.3.0 Not now\r\n")}, [250, 250, 451])
+
+    def test_a_client_that_waits_goes_on(self):
+        upstream = self.upstream({"data": lambda connection, usual: connection.send(b"451 4.3.0 Not now\r\n")})
+        with self.ringmx([upstream]).client() as client:
+            client.ehlo()
+            client.send(ENVELOPE + b"DATA\r\n")
+            for code in (250, 250, 451):
+                client.expect(code)
+            client.command("RSET", 250)
+            client.quit()
+
+
 class Chunks(Split):
     """Chunk sizes that lie. Exactly the octets announced are consumed, whatever the answer. In
     `check`, None stands for a close."""
@@ -578,7 +617,7 @@ class Chunks(Split):
             b"BDAT 0x10\r\nNOOP\r\n": refused,
             b"BDAT\r\nNOOP\r\n": refused,
             b"BDAT LAST\r\nNOOP\r\n": refused,
-            b"BDAT 6\r\nRSET\r\nDATA\r\nNOOP\r\n": [ok, order, ok],
+            b"BDAT 6\r\nRSET\r\nDATA\r\n": [ok, order],
             b"BDAT 6\r\nRSET\r\nMAIL FROM:<x@example.test>\r\nNOOP\r\n": [ok, order, ok],
             b"BDAT 6\r\nRSET\r\nRCPT TO:<x@example.test>\r\nNOOP\r\n": [ok, order, ok],
             b"BDAT 6 LAST\r\nRSET\r\nBDAT 6\r\nQUIT\r\nNOOP\r\n": [ok, order, ok],
@@ -702,7 +741,7 @@ class Exhaustion(harness.TestCase):
         proxy = self.ringmx(
             [{"name": "stuck", "address": upstream.address}, {"name": "good", "address": sink.address}],
             listeners=[{"upstreams": ["stuck"]}, {"upstreams": ["good"]}],
-            server={"receive_buffers": 16, "receive_buffer_size": 4096, "session_buffers": 4})
+            server={"receive_memory": "1MiB", "session_memory": "64KiB"})
         block = b"x" * 998 + b"\r\n"
         sent = []
         for _ in range(8):
@@ -737,7 +776,7 @@ class Exhaustion(harness.TestCase):
         self.assertEqual(len(sink.messages), 1)
 
     def test_one_stuck_upstream_does_not_stop_the_others(self):
-        """A session that waits holds session_buffers and no more: the rest serve everybody else.
+        """A session that waits holds session_memory and no more: the rest serve everybody else.
         Several times, since how much a receive brings at once is the kernel's choice."""
         for _ in range(8):
             self.check_one_stuck_upstream()
@@ -751,7 +790,7 @@ class Exhaustion(harness.TestCase):
         proxy = self.ringmx(
             [{"name": "stuck", "address": upstream.address}, {"name": "good", "address": sink.address}],
             listeners=[{"upstreams": ["stuck"]}, {"upstreams": ["good"]}],
-            server={"receive_buffers": 16, "receive_buffer_size": 4096, "session_buffers": 4})
+            server={"receive_memory": "1MiB", "session_memory": "64KiB"})
         with proxy.client() as stuck, proxy.client(1) as client:
             stuck.ehlo()
             stuck.begin()

@@ -325,7 +325,7 @@ class Body(harness.TestCase):
                     client.expect(code)
                 if how == "later":
                     client.send(body)
-                client.expect(554)
+                    client.expect(554)
                 client.expect_close()
 
     def test_refuses_a_chunk(self):
@@ -394,7 +394,7 @@ class Body(harness.TestCase):
             connection.reset()
 
         upstream = self.upstream({"body": accepts}, receive_buffer=16384)
-        proxy = self.ringmx([upstream], server={"session_buffers": 1024, "receive_buffers": 2048})
+        proxy = self.ringmx([upstream], server={"session_memory": "64MiB", "receive_memory": "256MiB"})
         with proxy.client() as client:
             client.ehlo()
             client.begin()
