@@ -45,6 +45,7 @@ void Stream::connect(int fd, const Address& address) {
 }
 
 void Stream::pause() {
+  if (ending_) return;  // what is dropped takes no memory of the owner's
   wanted_ = false;
   bulk_ = true;
   stop_receiving();

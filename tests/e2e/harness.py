@@ -718,6 +718,12 @@ says_twice.accepts = True
 
 # ------------------------------------------------------------------------------------- the tests
 
+def sanitized():
+    """Whether ringmx was built with a sanitizer, whose memory is not ringmx's."""
+    binary = pathlib.Path(RINGMX)
+    return binary.exists() and any(name in binary.read_bytes() for name in (b"__asan_init", b"__tsan_init"))
+
+
 class TestCase(unittest.TestCase):
     def ringmx(self, upstreams, **options):
         """A ringmx of this test's own, stopped (and its end checked) behind it."""
