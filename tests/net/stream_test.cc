@@ -1,0 +1,910 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "net/stream.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "../ring/loop.h"
+#include "free_address.h"
+#include "net/listen.h"
+
+namespace ringmx::net {
+namespace {
+
+constexpr std::uint32_t receive_block = 1024;
+constexpr std::uint32_t receive_offered = 4;
+constexpr std::uint32_t receive_blocks = 64;
+constexpr std::uint32_t text_block = 128;
+constexpr std::uint32_t text_blocks = 16;
+
+// Than into the buffers of a connection whose peer does not read.
+const std::string more_than_fits(1'000'000, 'M');
+
+std::string_view view(const ring::Slice& slice) {
+  return {slice.data(), slice.size()};
+}
+
+std::string random_bytes(std::mt19937& random, std::size_t size) {
+  std::string bytes(size, '\0');
+  std::generate(bytes.begin(), bytes.end(), [&] { return static_cast<char>(random()); });
+  return bytes;
+}
+
+// The other side of a stream, played by the test: it never blocks.
+struct Peer {
+  explicit Peer(Socket s = Socket()) : socket(std::move(s)) {}
+
+  [[nodiscard]] int fd() const { return socket.fd(); }
+  // How much went.
+  std::size_t write(std::string_view bytes) const {
+    const ssize_t n = ::send(fd(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    return n > 0 ? static_cast<std::size_t>(n) : 0;
+  }
+  // Until nothing more goes.
+  std::size_t fill(std::string_view bytes) const {
+    std::size_t done = 0;
+    while (const std::size_t n = write(bytes.substr(done))) done += n;
+    return done;
+  }
+  // One read. False: nothing there, for now or ever.
+  bool read(std::size_t limit = 65536) {
+    std::string bytes(limit, '\0');
+    const ssize_t n = recv(fd(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (n == 0) end_of_stream = true;
+    if (n < 0 && errno != EAGAIN) error = errno;
+    if (n <= 0) return false;
+    received.append(bytes, 0, static_cast<std::size_t>(n));
+    return true;
+  }
+  void read_all() {
+    while (read()) {
+    }
+  }
+
+  Socket socket;
+  std::string received;
+  bool end_of_stream = false;
+  int error = 0;
+};
+
+enum class Kind { unix_pair, tcp };
+
+// The stream's end, as accept() returns it, and the peer's.
+std::pair<int, Socket> make_connection(Kind kind) {
+  if (kind == Kind::unix_pair) {
+    std::array<int, 2> fds{};
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.data()), 0);
+    return {fds[0], Socket(fds[1])};
+  }
+  const Address address = free_address();
+  const std::vector<Socket> listening = listen(address, 1, 10);
+  Socket client(stream_socket(address));
+  EXPECT_EQ(connect(client.fd(), address.data(), address.size()), 0);
+  return {accept4(listening[0].fd(), nullptr, nullptr, SOCK_CLOEXEC), std::move(client)};
+}
+
+struct World {
+  ring::Loop loop;
+  ring::ReceiveBuffers receive{loop.reactor,  1, receive_block, receive_offered, receive_blocks,
+                               receive_blocks};
+  ring::BlockPool text{text_block, text_blocks};
+  ring::Counter received;
+  ring::Counter sent;
+};
+
+// A stream and what it told its owner.
+class Owner final : public Stream::Owner {
+ public:
+  explicit Owner(World& world)
+      : stream(std::make_unique<Stream>(world.loop.reactor,
+                                        StreamMemory{world.receive, world.receive, world.text},
+                                        StreamTraffic{world.received, world.sent}, *this)) {}
+
+  void stream_received(ring::Slice data) override {
+    EXPECT_FALSE(done());
+    EXPECT_FALSE(data.empty());
+    received += view(data);
+    ++pieces;
+    on_received(std::move(data));
+  }
+  void stream_ended(int error) override {
+    EXPECT_EQ(closed, 0);
+    ended.push_back(error);
+    on_ended(error);
+  }
+  void stream_connected() override {
+    ++connected;
+    on_connected();
+  }
+  void stream_sent() override {
+    EXPECT_EQ(closed, 0);
+    on_sent();
+  }
+  void stream_closed() override {
+    EXPECT_EQ(++closed, 1);
+    stream = nullptr;  // as it may be
+  }
+  [[nodiscard]] bool done() const { return closed > 0; }
+
+  std::unique_ptr<Stream> stream;
+  std::string received;
+  int pieces = 0;
+  std::vector<int> ended;
+  int connected = 0;
+  int closed = 0;
+  std::function<void(ring::Slice)> on_received = [](const ring::Slice&) {};
+  std::function<void(int)> on_ended = [](int) {};
+  std::function<void()> on_connected = [] {};
+  std::function<void()> on_sent = [] {};
+};
+
+class StreamTest : public testing::TestWithParam<Kind> {
+ protected:
+  StreamTest() {
+    auto [fd, other] = make_connection(GetParam());
+    fd_ = fd;
+    peer.socket = std::move(other);
+    owner.stream->open(fd);
+  }
+  ~StreamTest() override {
+    if (!owner.done()) owner.stream->close();
+    EXPECT_TRUE(run_until([&] { return owner.done(); }));
+    EXPECT_EQ(owner.stream, nullptr);
+    settle();
+    EXPECT_EQ(fcntl(fd_, F_GETFD), -1) << "the descriptor is open still";
+    // Nothing of it stays.
+    EXPECT_EQ(world.text.blocks_in_use(), 0U);
+    EXPECT_EQ(world.receive.blocks_in_use(), world.receive.offered());
+  }
+
+  void settle() { world.loop.settle(); }
+  template <class Predicate>
+  bool run_until(Predicate done) {
+    return world.loop.run_until(done);
+  }
+  bool peer_reads(std::string_view expected) {
+    const bool came = run_until([&] {
+      peer.read_all();
+      return peer.received.size() >= expected.size();
+    });
+    return came && peer.received == expected;
+  }
+  // Little goes out at a time. (A small receive buffer would make TCP wait for its persist timer.)
+  void narrow() const {
+    const int little = 4096;
+    for (const int fd : {fd_, peer.fd()})
+      EXPECT_EQ(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &little, sizeof little), 0);
+  }
+  Stream& stream() { return *owner.stream; }
+
+  World world;
+  Owner owner{world};
+  Peer peer;
+  int fd_ = -1;
+};
+
+INSTANTIATE_TEST_SUITE_P(, StreamTest, testing::Values(Kind::unix_pair, Kind::tcp),
+                         [](const auto& parameter) { return parameter.param == Kind::tcp ? "tcp" : "unix"; });
+
+TEST_P(StreamTest, ReceivesWhileItIsWanted) {
+  EXPECT_TRUE(stream().is_open());
+  EXPECT_FALSE(stream().receiving());
+  peer.write("early");
+  settle();
+  EXPECT_EQ(owner.received, "");
+  stream().resume();
+  EXPECT_TRUE(stream().receiving());
+  EXPECT_TRUE(run_until([&] { return owner.received == "early"; }));
+  peer.write(" and late");
+  EXPECT_TRUE(run_until([&] { return owner.received == "early and late"; }));
+  EXPECT_EQ(world.received.value(), 14U);
+  EXPECT_EQ(world.receive.blocks_in_use(), receive_offered) << "idle, it holds no buffer";
+  stream().pause();
+  settle();
+  peer.write("!");
+  settle();
+  EXPECT_EQ(owner.received, "early and late");
+  stream().resume();
+  EXPECT_TRUE(run_until([&] { return owner.received == "early and late!"; }));
+}
+
+TEST_P(StreamTest, PauseAndResumeInOneTurn) {
+  stream().resume();
+  settle();
+  for (int i = 0; i < 20; ++i) {
+    for (int k = 0; k <= i % 3; ++k) {
+      stream().pause();
+      stream().resume();
+    }
+    peer.write("x");
+    EXPECT_TRUE(run_until([&] { return owner.received.size() == static_cast<std::size_t>(i) + 1; }));
+  }
+  EXPECT_TRUE(owner.ended.empty());
+}
+
+// What comes in goes out again, out of the same buffers, at the pace of a peer that reads as it likes.
+TEST_P(StreamTest, RelaysEveryByteInOrder) {
+  const unsigned seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 random(seed);
+  narrow();
+  const std::string bytes = random_bytes(random, 400'000);
+  std::size_t most_held = 0;
+  owner.on_received = [&](ring::Slice data) {
+    stream().send(std::move(data));
+    most_held = std::max(most_held, stream().held() / receive_block);
+    if (stream().held() / receive_block >= 8 || random() % 16 == 0) stream().pause();
+  };
+  owner.on_sent = [&] {
+    if (!stream().receiving() && stream().held() / receive_block < 4) stream().resume();
+  };
+  stream().resume();
+  std::size_t written = 0;
+  EXPECT_TRUE(run_until([&] {
+    written += peer.write(std::string_view(bytes).substr(written, 1 + random() % 5000));
+    if (random() % 3 != 0) peer.read(1 + random() % 5000);
+    // A pause with nothing queued has nobody to end it.
+    if (stream().unsent() == 0) stream().resume();
+    return peer.received.size() == bytes.size();
+  }));
+  EXPECT_TRUE(peer.received == bytes);
+  EXPECT_TRUE(owner.received == bytes);
+  EXPECT_EQ(world.received.value(), bytes.size());
+  EXPECT_EQ(world.sent.value(), bytes.size());
+  EXPECT_EQ(stream().unsent(), 0U);
+  EXPECT_EQ(stream().held() / receive_block, 0U);
+  // It was paused at 8: beyond that came what one multishot receive had brought by then.
+  EXPECT_LE(most_held, 16U);
+}
+
+// Constants, copies and parts of blocks, also more of them than one send takes.
+TEST_P(StreamTest, SendsSlicesOfEveryKindInOrder) {
+  const unsigned seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 random(seed);
+  narrow();
+  static const std::string constant = random_bytes(random, 10'000);
+  std::string expected;
+  const auto queue_something = [&] {
+    const std::size_t from = random() % constant.size();
+    const std::size_t size = random() % std::min<std::size_t>(constant.size() - from, 300);
+    const std::string_view part = std::string_view(constant).substr(from, size);
+    switch (random() % 3) {
+      case 0:
+        stream().send_constant(part);
+        break;
+      case 1: {
+        if (world.text.blocks_free() < 4) return;
+        stream().send_copy(std::string(part));
+        break;
+      }
+      default: {
+        ring::Slice block = world.receive.allocate();
+        if (!block) return;
+        std::copy(part.begin(), part.end(), const_cast<char*>(block.data()));
+        block.extend(static_cast<std::uint32_t>(size));
+        stream().send(block.part(block.data(), size / 2));
+        stream().send(block.part(block.data() + size / 2, size - size / 2));
+        break;
+      }
+    }
+    expected += part;
+  };
+  for (int round = 0; round < 300; ++round) {
+    for (std::size_t n = random() % (round % 50 == 0 ? 200 : 10); n > 0; --n) queue_something();
+    ASSERT_EQ(stream().unsent(), expected.size() - world.sent.value());
+    world.loop.turn();
+    peer.read(1 + random() % 3000);
+  }
+  EXPECT_TRUE(peer_reads(expected));
+  EXPECT_EQ(world.sent.value(), expected.size());
+  EXPECT_TRUE(owner.ended.empty());
+}
+
+// What is queued in one turn leaves in one send.
+TEST(Stream, SendCopyMerges) {
+  World world;
+  Owner owner(world);
+  std::array<int, 2> fds{};
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds.data()), 0);  // keeps sends apart
+  Peer peer{Socket(fds[1])};
+  owner.stream->open(fds[0]);
+  owner.stream->send_copy("250 a\r\n");
+  owner.stream->send_copy("");
+  owner.stream->send_copy("250 b\r\n");
+  EXPECT_EQ(owner.stream->unsent(), 14U);
+  EXPECT_EQ(world.text.blocks_in_use(), 1U);
+  EXPECT_EQ(owner.stream->held() / receive_block, 0U) << "its own text is not held against it";
+  world.loop.settle();
+  EXPECT_TRUE(peer.read());
+  EXPECT_EQ(peer.received, "250 a\r\n250 b\r\n");
+  EXPECT_EQ(world.text.blocks_in_use(), 0U);
+  // Across blocks, between constants, and behind what is on its way: in order, one send per turn.
+  const std::string longer(text_block + 10, 'l');
+  owner.stream->send_constant("c1 ");
+  owner.stream->send_copy(longer);
+  owner.stream->send_copy("m");
+  EXPECT_EQ(world.text.blocks_in_use(), 2U);
+  owner.stream->send_constant(" c2 ");
+  owner.stream->send_copy("end");
+  world.loop.settle();
+  peer.received.clear();
+  EXPECT_TRUE(peer.read());
+  EXPECT_EQ(peer.received, "c1 " + longer + "m c2 end");
+  EXPECT_FALSE(peer.read());
+  EXPECT_EQ(world.text.blocks_in_use(), 0U);
+  owner.stream->close();
+  EXPECT_TRUE(world.loop.run_until([&] { return owner.done(); }));
+}
+
+TEST_P(StreamTest, CopiesBehindASendThatIsUnderWay) {
+  narrow();
+  std::string expected;
+  // The kernel holds a part of the block; what comes behind it must not be taken for sent.
+  stream().send_constant(more_than_fits);
+  expected += more_than_fits;
+  settle();
+  ASSERT_GT(stream().unsent(), 0U);
+  for (int i = 0; i < 50; ++i) {
+    const std::string text = "line " + std::to_string(i) + "\r\n";
+    stream().send_copy(text);
+    expected += text;
+    if (i % 7 == 0) peer.read(1000);
+    world.loop.turn();
+  }
+  EXPECT_TRUE(peer_reads(expected));
+}
+
+TEST_P(StreamTest, HeldBlocks) {
+  ring::Slice a = world.receive.allocate();
+  ring::Slice b = world.receive.allocate();
+  for (ring::Slice* slice : {&a, &b}) {
+    std::fill_n(const_cast<char*>(slice->data()), 100, 'x');
+    slice->extend(100);
+  }
+  EXPECT_EQ(stream().held() / receive_block, 0U);
+  stream().send(a.part(a.data(), 10));
+  EXPECT_EQ(stream().held() / receive_block, 1U);
+  stream().send(a.part(a.data() + 10, 10));
+  EXPECT_EQ(stream().held() / receive_block, 1U);
+  stream().send(b.part(b.data(), 10));
+  EXPECT_EQ(stream().held() / receive_block, 2U);
+  stream().send_copy("text");
+  stream().send_constant("constant");
+  EXPECT_EQ(stream().held() / receive_block, 2U);
+  stream().send(b.part(b.data(), 0));  // nothing to send
+  EXPECT_EQ(stream().held() / receive_block, 2U);
+  EXPECT_EQ(stream().unsent(), 42U);
+  settle();
+  EXPECT_EQ(stream().held() / receive_block, 0U);
+  EXPECT_EQ(stream().unsent(), 0U);
+}
+
+TEST_P(StreamTest, APeerThatOutrunsItsOwnerIsReadOneBufferAtATime) {
+  std::mt19937 random(1);
+  const std::string bytes = random_bytes(random, 60 * receive_block);
+  std::vector<ring::Slice> held;
+  bool pausing = true;
+  owner.on_received = [&](ring::Slice data) {
+    held.push_back(std::move(data));
+    if (pausing) stream().pause();
+  };
+  std::size_t written = peer.fill(bytes);
+  ASSERT_GT(written, 30 * receive_block);
+  stream().resume();
+  settle();
+  // The first time it gulps what the reactor offers until the cancel has come through.
+  EXPECT_GE(owner.pieces, 1);
+  EXPECT_LE(owner.pieces, static_cast<int>(receive_offered) * 4);
+  while (owner.received.size() + receive_block < written) {
+    const int before = owner.pieces;
+    held.clear();
+    stream().resume();
+    settle();
+    ASSERT_EQ(owner.pieces, before + 1);
+    EXPECT_LE(held.back().size(), receive_block);
+  }
+  pausing = false;
+  stream().resume();
+  EXPECT_TRUE(run_until([&] { return owner.received.size() == written; }));
+  held.clear();
+  EXPECT_TRUE(owner.received == bytes.substr(0, written));
+  // Once it has caught up, one receive serves for many: a turn submits nothing but what the test's loop does.
+  peer.write("x");
+  settle();
+  world.loop.turn();
+  const std::uint64_t submissions =
+      world.loop.statistics.submissions.value() - world.loop.statistics.enters.value();
+  for (int i = 0; i < 10; ++i) {
+    peer.write("x");
+    settle();
+  }
+  EXPECT_EQ(owner.received.size(), written + 11);
+  EXPECT_EQ(world.loop.statistics.submissions.value() - world.loop.statistics.enters.value(), submissions);
+}
+
+TEST_P(StreamTest, EndOfStreamThenReplyThenEnd) {
+  owner.on_ended = [&](int error) {
+    EXPECT_EQ(error, 0);
+    stream().send_copy("221 bye\r\n");
+    stream().end();
+  };
+  stream().resume();
+  peer.write("QUIT\r\n");
+  ::shutdown(peer.fd(), SHUT_WR);
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+  peer.read_all();
+  EXPECT_EQ(owner.received, "QUIT\r\n");
+  EXPECT_EQ(owner.ended, std::vector{0});
+  EXPECT_EQ(peer.received, "221 bye\r\n");
+  EXPECT_TRUE(peer.end_of_stream);
+  EXPECT_EQ(peer.error, 0);
+}
+
+// What a peer still sends when the end comes is read and dropped: were it left, closing would reset the
+// connection, and the last reply with it.
+TEST_P(StreamTest, EndDeliversTheLastReplyToAPeerThatStillSends) {
+  const std::string bytes(300'000, 'b');
+  // Receiving; paused before there was anything; never resumed; paused in the midst of it. And the end
+  // comes some turns later, so that it meets a receive or a cancel in every state.
+  for (int how = 0; how < 4 * 8; ++how) {
+    Owner other(world);
+    auto [fd, socket] = make_connection(GetParam());
+    Peer client(std::move(socket));
+    other.stream->open(fd);
+    if (how % 4 != 2) other.stream->resume();
+    if (how % 4 == 3) other.on_received = [&](const ring::Slice&) { other.stream->pause(); };
+    if (how % 4 == 1) {
+      settle();
+      other.stream->pause();
+    }
+    std::size_t written = client.fill(bytes);
+    for (int turns = how / 4; turns > 0; --turns) world.loop.turn();
+    other.stream->send_copy("421 enough\r\n");
+    other.stream->end();
+    other.stream->send_copy("too late");
+    const std::size_t before = other.received.size();
+    EXPECT_TRUE(run_until([&] {
+      written += client.write(std::string_view(bytes).substr(written));
+      return written == bytes.size();
+    })) << how;
+    EXPECT_TRUE(run_until([&] {
+      client.read_all();
+      return client.end_of_stream || client.error != 0;
+    }));
+    EXPECT_EQ(client.error, 0) << how;
+    EXPECT_EQ(client.received, "421 enough\r\n") << how;
+    EXPECT_FALSE(other.done()) << "before the peer has";
+    EXPECT_EQ(other.received.size(), before) << "nothing comes after end()";
+    EXPECT_TRUE(other.ended.empty());
+    // Linux 6.18 does not tell a receive that is armed after the end of a unix socket's stream of that end,
+    // if there are more than 32 buffers of data in front. So let it be armed and have read them.
+    settle();
+    client.socket = Socket();
+    EXPECT_TRUE(run_until([&] { return other.done(); })) << how;
+  }
+}
+
+TEST_P(StreamTest, EndDeliversAllThatIsQueued) {
+  narrow();
+  stream().send_constant(more_than_fits);
+  stream().send_copy("last words");
+  stream().end();
+  stream().end();
+  EXPECT_TRUE(run_until([&] {
+    peer.read(10'000);
+    return peer.end_of_stream;
+  }));
+  EXPECT_TRUE(peer.received == more_than_fits + "last words");
+  EXPECT_FALSE(owner.done());
+  ::shutdown(peer.fd(), SHUT_WR);
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+}
+
+TEST_P(StreamTest, EndWithNothingQueued) {
+  stream().end();
+  EXPECT_TRUE(run_until([&] {
+    peer.read_all();
+    return peer.end_of_stream;
+  }));
+  peer.socket = Socket();
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+  EXPECT_TRUE(owner.ended.empty());
+}
+
+// The owner's pause is about its own memory; what is dropped needs none.
+TEST_P(StreamTest, PauseAfterEndDoesNotHoldUpTheEnd) {
+  stream().resume();
+  stream().end();
+  settle();
+  stream().pause();
+  settle();
+  peer.fill(std::string(50'000, 'x'));
+  peer.socket = Socket();
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+}
+
+TEST_P(StreamTest, APeerThatNeverStopsSendingIsClosed) {
+  const std::string bytes(64 * 1024, 'x');
+  stream().resume();
+  stream().end();
+  std::size_t written = 0;
+  EXPECT_TRUE(run_until([&] {
+    written += peer.write(bytes);
+    return owner.done();
+  }));
+  EXPECT_GT(written, 1024U * 1024);
+}
+
+TEST_P(StreamTest, CloseByTheOwner) {
+  for (const bool armed : {false, true}) {
+    Owner other(world);
+    auto [fd, socket] = make_connection(GetParam());
+    Peer client(std::move(socket));
+    other.stream->open(fd);
+    if (armed) {
+      other.stream->resume();
+      settle();
+    }
+    other.stream->close();
+    EXPECT_FALSE(other.stream->is_open());
+    EXPECT_FALSE(other.done()) << "not from inside close()";
+    other.stream->close();
+    other.stream->resume();
+    other.stream->send_copy("ignored");
+    other.stream->end();
+    EXPECT_TRUE(run_until([&] { return other.done(); }));
+    EXPECT_TRUE(run_until([&] {
+      client.read_all();
+      return client.end_of_stream;
+    }));
+    EXPECT_EQ(client.received, "");
+    EXPECT_TRUE(other.ended.empty());
+  }
+}
+
+TEST_P(StreamTest, CloseWhileTheKernelSends) {
+  narrow();
+  stream().send_constant(more_than_fits);
+  for (int i = 0; i < 100; ++i) {
+    ring::Slice block = world.receive.allocate();
+    if (!block) break;
+    block.extend(receive_block);
+    stream().send(std::move(block));
+  }
+  stream().send_copy("text");
+  settle();
+  ASSERT_GT(stream().unsent(), 0U);
+  stream().resume();
+  settle();
+  stream().close();
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+  EXPECT_TRUE(owner.ended.empty());
+}
+
+TEST_P(StreamTest, CloseFromReceived) {
+  for (const bool metered : {false, true}) {
+    Owner other(world);
+    auto [fd, socket] = make_connection(GetParam());
+    const Peer client(std::move(socket));
+    other.stream->open(fd);
+    if (metered) other.stream->pause();
+    other.stream->resume();
+    other.on_received = [&](const ring::Slice&) {
+      other.stream->send_copy("ignored or dropped");
+      other.stream->close();
+    };
+    client.write(std::string(5 * receive_block, 'x'));
+    EXPECT_TRUE(run_until([&] { return other.done(); }));
+    EXPECT_EQ(other.pieces, 1);
+    EXPECT_TRUE(other.ended.empty());
+  }
+}
+
+TEST_P(StreamTest, CloseFromEnded) {
+  owner.on_ended = [&](int) { stream().close(); };
+  stream().resume();
+  ::shutdown(peer.fd(), SHUT_WR);
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+  EXPECT_EQ(owner.ended, std::vector{0});
+}
+
+TEST_P(StreamTest, CloseFromSent) {
+  owner.on_sent = [&] { stream().close(); };
+  stream().resume();
+  stream().send_copy("a");
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+  peer.read_all();
+  EXPECT_EQ(peer.received, "a");
+}
+
+TEST_P(StreamTest, CloseFromFailedSend) {
+  owner.on_ended = [&](int) { stream().close(); };
+  peer.socket = Socket();
+  // TCP needs to be told by a reset first.
+  EXPECT_TRUE(run_until([&] {
+    if (!owner.done()) stream().send_copy("a");
+    return owner.done();
+  }));
+  ASSERT_EQ(owner.ended.size(), 1U);
+  EXPECT_TRUE(owner.ended[0] == EPIPE || owner.ended[0] == ECONNRESET) << owner.ended[0];
+}
+
+TEST_P(StreamTest, CloseFromEndedForWantOfText) {
+  owner.on_ended = [&](int) { stream().close(); };
+  stream().send_copy(std::string(text_block * text_blocks + 1, 'x'));
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+  EXPECT_EQ(owner.ended, std::vector{ENOBUFS});
+}
+
+TEST_P(StreamTest, AnErrorMayFollowTheEndOfStreamOnce) {
+  stream().resume();
+  ::shutdown(peer.fd(), SHUT_WR);
+  EXPECT_TRUE(run_until([&] { return owner.ended.size() == 1; }));
+  stream().send_copy("still there?");
+  EXPECT_TRUE(peer_reads("still there?"));
+  peer.socket = Socket();
+  EXPECT_TRUE(run_until([&] {
+    stream().send_copy("and now?");
+    return owner.ended.size() == 2;
+  }));
+  EXPECT_EQ(owner.ended[0], 0);
+  EXPECT_TRUE(owner.ended[1] == EPIPE || owner.ended[1] == ECONNRESET) << owner.ended[1];
+  // Whatever the owner still tries, it hears nothing new.
+  for (int i = 0; i < 3; ++i) {
+    stream().send_copy("hello?");
+    stream().resume();
+    settle();
+  }
+  EXPECT_EQ(owner.ended.size(), 2U);
+  EXPECT_EQ(stream().unsent(), 0U);
+  stream().end();
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+}
+
+TEST_P(StreamTest, AResetIsAnError) {
+  if (GetParam() == Kind::unix_pair) {
+    // Closed with bytes unread: that is a unix socket's reset.
+    stream().send_copy("unread");
+    settle();
+  } else {
+    const linger at_once{.l_onoff = 1, .l_linger = 0};
+    ASSERT_EQ(setsockopt(peer.fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once), 0);
+  }
+  stream().resume();
+  settle();
+  peer.socket = Socket();
+  EXPECT_TRUE(run_until([&] { return !owner.ended.empty(); }));
+  settle();
+  EXPECT_EQ(owner.ended, std::vector{ECONNRESET});
+  EXPECT_FALSE(owner.done()) << "it is the owner who closes";
+}
+
+// A reply that can't be given ends the session; a part of it must not look like the whole.
+TEST_P(StreamTest, TextThatFindsNoBlockEndsTheStream) {
+  std::vector<ring::Slice> others;
+  while (world.text.blocks_free() > 1) others.push_back(world.text.allocate());
+  stream().resume();
+  stream().send_copy(std::string(text_block, 'a'));
+  EXPECT_TRUE(peer_reads(std::string(text_block, 'a'))) << "what fits goes";
+  stream().send_copy(std::string(text_block + 1, 'b'));
+  EXPECT_TRUE(owner.ended.empty()) << "not from inside send_copy()";
+  EXPECT_TRUE(run_until([&] { return !owner.ended.empty(); }));
+  settle();
+  peer.read_all();
+  EXPECT_EQ(owner.ended, std::vector{ENOBUFS});
+  EXPECT_EQ(peer.received, std::string(text_block, 'a'));
+  EXPECT_EQ(stream().unsent(), 0U);
+  EXPECT_EQ(world.text.blocks_free(), 1U);
+  others.clear();
+  stream().send_copy("too late");
+  settle();
+  peer.read_all();
+  EXPECT_EQ(peer.received, std::string(text_block, 'a'));
+  EXPECT_EQ(owner.ended.size(), 1U);
+}
+
+TEST_P(StreamTest, TextThatFindsNoBlockWhileTheKernelSends) {
+  narrow();
+  stream().send_constant(more_than_fits);
+  settle();
+  ASSERT_GT(stream().unsent(), 0U);
+  stream().send_copy(std::string(text_block * text_blocks + 1, 'b'));
+  settle();
+  EXPECT_TRUE(owner.ended.empty()) << "the kernel still has its slices";
+  EXPECT_TRUE(run_until([&] {
+    peer.read(10'000);
+    return !owner.ended.empty();
+  }));
+  EXPECT_EQ(owner.ended, std::vector{ENOBUFS});
+  settle();
+  peer.read_all();
+  EXPECT_EQ(peer.received.find('b'), std::string::npos);
+}
+
+TEST_P(StreamTest, EndForWantOfTextCloses) {
+  stream().send_copy(std::string(text_block * text_blocks + 1, 'b'));
+  stream().end();
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+  EXPECT_TRUE(owner.ended.empty());
+}
+
+// Many streams and hardly any buffers: everybody gets everything, in turn.
+TEST(Stream, SharesFewBuffers) {
+  for (const bool slow_owners : {false, true}) {
+    ring::Loop loop;
+    ring::ReceiveBuffers receive(loop.reactor, 1, 256, 1, 2, 2);
+    ring::BlockPool text(text_block, text_blocks);
+    ring::Counter count;
+    constexpr std::size_t streams = 20;
+    struct Receiver final : Stream::Owner {
+      void stream_received(ring::Slice data) override {
+        received += view(data);
+        if (!slow) return;
+        held = std::move(data);
+        stream->pause();
+      }
+      void stream_ended(int error) override { EXPECT_EQ(error, 0); }
+      void stream_sent() override {}
+      void stream_closed() override { closed = true; }
+      std::unique_ptr<Stream> stream;
+      std::string received;
+      ring::Slice held;
+      bool slow = false;
+      bool closed = false;
+    };
+    std::array<Receiver, streams> receivers;
+    std::array<Peer, streams> peers;
+    std::array<std::string, streams> bytes;
+    std::mt19937 random(7);
+    for (std::size_t i = 0; i < streams; ++i) {
+      auto [fd, socket] = make_connection(Kind::unix_pair);
+      peers[i].socket = std::move(socket);
+      receivers[i].stream = std::make_unique<Stream>(loop.reactor, StreamMemory{receive, receive, text},
+                                                     StreamTraffic{count, count}, receivers[i]);
+      receivers[i].slow = slow_owners;
+      receivers[i].stream->open(fd);
+      receivers[i].stream->resume();
+      bytes[i] = random_bytes(random, 5000);
+      ASSERT_EQ(peers[i].fill(bytes[i]), bytes[i].size());
+    }
+    EXPECT_TRUE(loop.run_until([&] {
+      bool all = true;
+      for (std::size_t i = 0; i < streams; ++i) {
+        if (receivers[i].held) {
+          receivers[i].held = {};
+          receivers[i].stream->resume();
+        }
+        all = all && receivers[i].received.size() == bytes[i].size();
+      }
+      return all;
+    }));
+    for (std::size_t i = 0; i < streams; ++i) EXPECT_TRUE(receivers[i].received == bytes[i]) << i;
+    EXPECT_GT(loop.statistics.buffer_starvations.value(), 0U);
+    // Some of them wait for a buffer when they are closed.
+    std::vector<ring::Slice> all;
+    for (Receiver& receiver : receivers) receiver.slow = false;
+    while (receive.blocks_free() > 0) all.push_back(receive.allocate());
+    for (Peer& peer : peers) peer.write("x");
+    loop.settle();
+    for (Receiver& receiver : receivers) receiver.stream->close();
+    EXPECT_TRUE(loop.run_until(
+        [&] { return std::all_of(receivers.begin(), receivers.end(), [](auto& r) { return r.closed; }); }));
+    for (Receiver& receiver : receivers) receiver.stream = nullptr;
+    all.clear();
+    loop.settle();
+    EXPECT_EQ(receive.blocks_in_use(), receive.offered());
+  }
+}
+
+class StreamConnect : public testing::Test {
+ protected:
+  // A connect that runs until it has succeeded or failed.
+  void connect_to(const Address& to) {
+    const int fd = stream_socket(to);
+    ASSERT_GE(fd, 0);
+    owner.stream->connect(fd, to);
+  }
+  void close_and_destroy() {
+    if (!owner.done()) owner.stream->close();
+    EXPECT_TRUE(world.loop.run_until([&] { return owner.done(); }));
+  }
+  World world;
+  Owner owner{world};
+  Address address = free_address();
+};
+
+TEST_F(StreamConnect, ThenSendsAndReceives) {
+  const std::vector<Socket> listening = listen(address, 1, 10);
+  owner.on_connected = [&] { owner.stream->resume(); };
+  connect_to(address);
+  owner.stream->send_copy("EHLO");  // waits until it is connected
+  EXPECT_TRUE(world.loop.run_until([&] { return owner.connected == 1; }));
+  Peer peer(Socket(accept(listening[0].fd(), nullptr, nullptr)));
+  peer.write("220");
+  EXPECT_TRUE(world.loop.run_until([&] {
+    peer.read_all();
+    return owner.received == "220" && peer.received == "EHLO";
+  }));
+  EXPECT_TRUE(owner.ended.empty());
+  EXPECT_EQ(owner.connected, 1);
+  close_and_destroy();
+}
+
+TEST_F(StreamConnect, Refused) {
+  owner.on_ended = [&](int) { owner.stream->close(); };
+  connect_to(address);
+  owner.stream->send_copy("dropped");
+  EXPECT_TRUE(world.loop.run_until([&] { return owner.done(); }));
+  EXPECT_EQ(owner.ended, std::vector{ECONNREFUSED});
+  EXPECT_EQ(owner.connected, 0);
+  world.loop.settle();
+  EXPECT_EQ(world.text.blocks_in_use(), 0U);
+}
+
+TEST_F(StreamConnect, NoSuchSocketFile) {
+  const Address path = *Address::unix_path("/nonexistent/mta.sock");
+  connect_to(path);
+  EXPECT_TRUE(world.loop.run_until([&] { return !owner.ended.empty(); }));
+  EXPECT_EQ(owner.ended, std::vector{ENOENT});
+  close_and_destroy();
+}
+
+TEST_F(StreamConnect, CloseFromConnected) {
+  const std::vector<Socket> listening = listen(address, 1, 10);
+  owner.on_connected = [&] { owner.stream->close(); };
+  connect_to(address);
+  owner.stream->send_copy("dropped");
+  EXPECT_TRUE(world.loop.run_until([&] { return owner.done(); }));
+  world.loop.settle();
+  EXPECT_EQ(world.text.blocks_in_use(), 0U);
+}
+
+TEST_F(StreamConnect, EndWhileItConnects) {
+  const std::vector<Socket> listening = listen(address, 1, 10);
+  connect_to(address);
+  owner.stream->send_copy("QUIT");
+  owner.stream->end();
+  EXPECT_TRUE(world.loop.run_until([&] { return owner.connected == 1; }));
+  Peer peer(Socket(accept(listening[0].fd(), nullptr, nullptr)));
+  EXPECT_TRUE(world.loop.run_until([&] {
+    peer.read_all();
+    return peer.end_of_stream;
+  }));
+  EXPECT_EQ(peer.received, "QUIT");
+  peer.socket = Socket();
+  EXPECT_TRUE(world.loop.run_until([&] { return owner.done(); }));
+}
+
+// A host that does not answer: the listening queue is full, so the kernel drops the SYN.
+TEST_F(StreamConnect, CloseWhileItConnects) {
+  const std::vector<Socket> listening = listen(address, 1, 0);
+  std::vector<Socket> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.emplace_back(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    connect(clients.back().fd(), address.data(), address.size());
+  }
+  connect_to(address);
+  world.loop.settle();
+  EXPECT_EQ(owner.connected, 0);
+  EXPECT_TRUE(owner.ended.empty());
+  close_and_destroy();
+  EXPECT_TRUE(owner.ended.empty());
+}
+
+}  // namespace
+}  // namespace ringmx::net
