@@ -593,7 +593,7 @@ class ScriptedUpstream:
         self.close_connections()
 
     def close_connections(self):
-        for connection in self.connections:
+        for connection in list(self.connections):  # not those that come while this goes on
             with contextlib.suppress(OSError):
                 connection.socket.shutdown(socket.SHUT_RDWR)
 
