@@ -34,9 +34,6 @@ struct BodyFaults {
 //     stand at the start of a line);
 //   - all else leaves as it came.
 //
-// What to do about a fault, pass on the mended bytes or refuse the message, is the caller's
-// business: faults() says what has been seen so far.
-//
 // Behind a bare LF a dot is message data, not the client's stuffing, and so is a dot at the start of
 // a line that a bare LF ends ("CRLF . LF": never the end of data).
 //
