@@ -72,7 +72,8 @@ Server::Server(ring::Reactor& reactor, net::Socket socket, std::uint32_t max_con
     : reactor_(reactor),
       max_connections_(max_connections),
       pages_(std::move(pages)),
-      buffers_(reactor, buffer_group, 4096, 8, 64, 64),
+      pool_(4096, 64),
+      buffers_(reactor, pool_, buffer_group, 8, 64),
       text_(4096, 16 * 1024),
       acceptor_(reactor, *this, std::move(socket), 0) {}
 

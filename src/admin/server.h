@@ -41,6 +41,7 @@ class Server final : private net::Acceptor::Owner {
   ring::Reactor& reactor_;
   std::uint32_t max_connections_;
   Pages pages_;
+  ring::ReceivePool pool_;
   ring::ReceiveBuffers buffers_;
   ring::BlockPool text_;
   ring::Counter received_;  // not SMTP, so in nobody's metric

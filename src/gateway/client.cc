@@ -158,8 +158,8 @@ void Client::start() {
 // Input.
 
 void Client::stream_received(ring::Slice data) {
-  if (phase_ == Phase::ending) return;
-  input_.push_back(std::move(data));
+  if (phase_ == Phase::ending || overrun_) return;
+  if (!keep(std::move(data))) return overrun();
   if (phase_ == Phase::greeting) {
     worker_.counters().violations[Violation::early_talker].add();
     return reply_and_close(replies::synchronization, metrics::Close::violation);
@@ -169,7 +169,7 @@ void Client::stream_received(ring::Slice data) {
 
 void Client::stream_ended(int error) {
   if (phase_ == Phase::ending) return;
-  if (error != 0) return close(metrics::Close::client_lost);
+  if (error != 0) return close(error == ENOBUFS ? metrics::Close::memory : metrics::Close::client_lost);
   input_ended_ = true;
   process();
 }
@@ -212,52 +212,82 @@ void Client::process() {
   update_receiving();
 }
 
-// What waits must not keep receive buffers from everybody else. A little is copied out of them; of
-// much, half of session_memory may stay (the other half is for what waits in the upstream's queue),
-// and the client has to wait. What a multishot receive had brought beyond that before it could be
-// stopped is copied too: a batch of it, then Stream receives piece by piece.
-void Client::update_receiving() {
-  const ring::BlockPool& text = worker_.text();
-  const std::size_t limit = memory_per_side();
-  std::size_t held = 0;
-  if (!input_.empty()) {
-    net::SliceQueue waiting;
-    for (ring::Slice& slice : input_) {
-      const bool copied = slice.pool() == &text;
-      const bool must_not_stay = slice.size() <= text.block_size() || held >= limit;
-      if (!copied && must_not_stay && copy_out(slice, waiting)) continue;
-      if (!copied) held += slice.pool()->block_size();
-      waiting.push_back(std::move(slice));
-    }
-    input_ = std::move(waiting);
-  }
-  if (held >= limit || input_.size() >= most_pieces) {
-    stream_.pause();
-  } else if (!stream_.receiving() && held <= limit / 2 && !input_ended_) {
-    stream_.resume();
-  }
+// What waits must not keep receive buffers from everybody else:
+//
+//   - Of much, a session may keep its share (Worker::share()), which shrinks as more is held by all;
+//     then its client has to wait. A little is copied.
+//   - What a multishot receive had brought beyond the share, before it could be stopped, is copied.
+//   - When the half of the buffers that is for waiting is used up, all that arrives is copied, and
+//     arrives in pieces small enough for that (net::StreamMemory::scarce()).
+//   - Copies of much may fill a quarter of the text blocks, copies of a little half of them: the rest
+//     is for replies. If there is no room for what a receive brought all the same, because it was
+//     armed before memory became scarce, then its session ends.
+
+// False: there is no memory for it.
+bool Client::keep(ring::Slice data) {
+  const net::StreamMemory memory = worker_.client_memory();
+  const bool within_share = !memory.scarce() && input_held() < worker_.share();
+  if (!within_share && keep_copy(data)) return true;
+  const ring::ReceivePool& pool = memory.receive.pool();
+  if (!within_share && pool.held() > pool.blocks() / 4 * 3) return false;
+  input_.push_back(std::move(data));
+  return true;
 }
 
-// False: there is no memory for a copy. Half of it is for what must be said: replies, commands.
-bool Client::copy_out(const ring::Slice& slice, net::SliceQueue& to) {
+bool Client::keep_copy(const ring::Slice& data) {
   ring::BlockPool& pool = worker_.text();
-  const std::size_t blocks = (slice.size() + pool.block_size() - 1) / pool.block_size();
-  if (pool.blocks_free() < pool.blocks_in_use() + blocks) return false;
-  for (std::size_t done = 0; done < slice.size();) {
-    const std::size_t n = std::min<std::size_t>(slice.size() - done, pool.block_size());
+  const std::uint32_t blocks = (data.size() + pool.block_size() - 1) / pool.block_size();
+  if (pool.blocks_in_use() + blocks > pool.blocks() / (blocks == 1 ? 2 : 4)) return false;
+  for (std::size_t done = 0; done < data.size();) {
+    const std::size_t n = std::min<std::size_t>(data.size() - done, pool.block_size());
     ring::Slice copy = pool.allocate();
-    std::memcpy(const_cast<char*>(copy.data()), slice.data() + done, n);
+    std::memcpy(const_cast<char*>(copy.data()), data.data() + done, n);
     copy.extend(static_cast<std::uint32_t>(n));
-    to.push_back(std::move(copy));
+    input_.push_back(std::move(copy));
     done += n;
   }
   return true;
 }
 
-std::size_t Client::memory_per_side() const noexcept {
-  // When many sessions wait, each has to do with less, so that there is some for all.
-  const std::size_t share = worker_.config().server.session_memory / 2;
-  return worker_.memory_is_short() ? share / 8 : share;
+// A little that waits keeps no buffer.
+void Client::release_buffer(ring::Slice& slice) {
+  ring::BlockPool& pool = worker_.text();
+  if (slice.pool() == &pool || slice.size() > pool.block_size()) return;
+  if (pool.blocks_in_use() >= pool.blocks() / 2) return;
+  ring::Slice copy = pool.allocate();
+  std::memcpy(const_cast<char*>(copy.data()), slice.data(), slice.size());
+  copy.extend(slice.size());
+  slice = std::move(copy);
+}
+
+std::size_t Client::input_held() noexcept {
+  std::size_t held = 0;
+  for (const ring::Slice& slice : input_) held += slice.pool()->block_size();
+  return held;
+}
+
+void Client::update_receiving() {
+  if (!input_.empty()) {
+    release_buffer(input_.front());
+    release_buffer(input_.back());
+  }
+  const std::size_t held = input_held();
+  const std::size_t share = worker_.share();
+  if (held >= share || input_.size() >= most_pieces || overrun_) {
+    stream_.pause();
+  } else if (!stream_.receiving() && held <= share / 2 && !input_ended_) {
+    stream_.resume();
+  }
+}
+
+// Its message, if the upstream has all of it, still gets its reply.
+void Client::overrun() {
+  if (phase_ != Phase::message_reply && phase_ != Phase::chunk_reply) {
+    return reply_and_close(replies::congested, metrics::Close::memory);
+  }
+  overrun_ = true;
+  input_.clear();
+  update_receiving();
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -860,7 +890,8 @@ void Client::leave_upstream() {
 bool Client::upstream_is_behind() const noexcept {
   if (upstream_ == nullptr) return false;
   // In whole buffers, for they are what is scarce, and in bytes, for what was copied into none.
-  return upstream_->held() >= memory_per_side() || upstream_->unsent() >= memory_per_side() ||
+  const std::size_t share = worker_.share();
+  return upstream_->held() >= share || upstream_->unsent() >= share ||
          (transaction_->framing == Framing::octets && !upstream_->ready_for_command());
 }
 
@@ -878,6 +909,7 @@ void Client::reply(std::string_view text, Origin origin) {
 void Client::await_command() {
   phase_ = Phase::command;
   set_deadline(listener_.config->command_timeout);
+  if (overrun_) return reply_and_close(replies::congested, metrics::Close::memory);
   if (draining_ && !transaction_) reply_and_close(replies::shutting_down, metrics::Close::draining);
 }
 

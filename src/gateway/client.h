@@ -59,9 +59,12 @@ class Client final : private net::Stream::Owner, private Lessee {
   bool process_command();
   bool process_body();
   bool process_chunk();
+  [[nodiscard]] bool keep(ring::Slice data);
+  [[nodiscard]] bool keep_copy(const ring::Slice& data);
+  void release_buffer(ring::Slice& slice);
   void update_receiving();
-  bool copy_out(const ring::Slice& slice, net::SliceQueue& to);
-  [[nodiscard]] std::size_t memory_per_side() const noexcept;
+  void overrun();
+  [[nodiscard]] std::size_t input_held() noexcept;
   void consume(std::size_t bytes);
 
   void act(const smtp::Decision& decision);
@@ -129,6 +132,7 @@ class Client final : private net::Stream::Owner, private Lessee {
   bool draining_ : 1 = false;
   bool processing_ : 1 = false;
   bool data_refused_ : 1 = false;  // DATA was, and no command has come since
+  bool overrun_ : 1 = false;       // there was no memory for what it sent: it goes after the next reply
   smtp::ExtensionSet offered_;     // by the last EHLO reply
   std::uint32_t index_ = 0;        // in Worker::clients_
   smtp::Session session_;

@@ -65,6 +65,8 @@ void UpstreamConnection::move_to(State state) noexcept {
   };
   if (metrics::Gauge* g = gauge(state_)) g->add(-1);
   if (metrics::Gauge* g = gauge(state)) g->add(1);
+  if (state_ == State::resetting) --pool_.resetting_;
+  if (state == State::resetting) ++pool_.resetting_;
   state_ = state;
 }
 
@@ -146,7 +148,8 @@ void UpstreamConnection::release() {
 
 void UpstreamConnection::abandon() {
   lessee_ = nullptr;
-  if (!ready_for_command()) return drop();
+  // Not more than could be kept: who aborts many transactions must not make many connections wait.
+  if (!ready_for_command() || pool_.resetting_ >= pool_.config_.max_idle) return drop();
   if (exclusive() || pool_.draining_) return quit();
   move_to(State::resetting);
   dialogue_.expect(Stage::rset);

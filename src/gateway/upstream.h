@@ -166,6 +166,7 @@ class UpstreamPool {
   metrics::UpstreamCounters& counters_;
   Owner& owner_;
   std::vector<UpstreamConnection*> idle_;  // the last one was used last
+  std::uint32_t resetting_ = 0;            // connections that wait for the reply to RSET
   std::vector<std::unique_ptr<UpstreamConnection>> connections_;
   bool draining_ = false;
   bool known_ = false;

@@ -20,10 +20,11 @@ constexpr std::uint32_t upstream_buffers = 1024;
 constexpr std::uint32_t upstream_offer = 64;
 // Room for what ringmx puts together itself: replies, and pieces too small to be worth a receive buffer.
 constexpr std::uint32_t text_block_size = 1024;
-constexpr std::uint32_t text_blocks = 128 * 1024;
-// Large ones make large messages cheap. Half are for what comes as it is read, and of those the kernel
-// is offered more than a batch of completions uses; half are for bulk (see net::Stream), and of those
-// it is offered so few that they stay in the cache: who finds none is served in the next turn.
+constexpr std::uint32_t text_blocks_per_session = 8;
+constexpr std::uint32_t least_text_blocks = 16 * 1024;
+// Large ones make large messages cheap. The kernel is offered more of them than a batch of completions
+// uses; but for bulk (see net::Stream) so few that they stay in the cache: who finds none is served in
+// the next turn.
 constexpr std::uint32_t receive_buffer = 64 * 1024;
 constexpr std::uint32_t receive_offer = 64;
 constexpr std::uint32_t bulk_offer = 8;
@@ -34,9 +35,8 @@ constexpr std::uint16_t client_group = 1;
 constexpr std::uint16_t upstream_group = 2;
 constexpr std::uint16_t bulk_group = 4;
 
-// Half of receive_memory, as far as a buffer ring reaches.
-std::uint32_t half_in_buffers(std::uint64_t receive_memory) {
-  return static_cast<std::uint32_t>(std::min<std::uint64_t>(receive_memory / 2 / receive_buffer, 32768));
+std::uint32_t receive_buffers(const config::Server& server) {
+  return static_cast<std::uint32_t>(server.receive_memory / receive_buffer);
 }
 
 }  // namespace
@@ -46,15 +46,15 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
     : reactor_(reactor),
       config_(config),
       counters_(counters),
-      client_buffers_(reactor, client_group, receive_buffer,
-                      std::min(receive_offer, half_in_buffers(config.server.receive_memory)),
-                      half_in_buffers(config.server.receive_memory),
-                      half_in_buffers(config.server.receive_memory)),
-      bulk_buffers_(reactor, bulk_group, receive_buffer, bulk_offer, bulk_offer,
-                    half_in_buffers(config.server.receive_memory)),
-      upstream_buffers_(reactor, upstream_group, upstream_buffer_size, upstream_offer, upstream_buffers,
-                        upstream_buffers),
-      text_(text_block_size, text_blocks) {
+      client_pool_(receive_buffer, receive_buffers(config.server)),
+      bulk_buffers_(reactor, client_pool_, bulk_group, std::min(bulk_offer, client_pool_.blocks() / 4),
+                    std::min(bulk_offer, client_pool_.blocks() / 4)),
+      client_buffers_(reactor, client_pool_, client_group, std::min(receive_offer, client_pool_.blocks() / 2),
+                      client_pool_.blocks() / 2),
+      upstream_pool_(upstream_buffer_size, upstream_buffers),
+      upstream_buffers_(reactor, upstream_pool_, upstream_group, upstream_offer, upstream_buffers),
+      text_(text_block_size,
+            std::max(least_text_blocks, config.server.max_sessions * text_blocks_per_session)) {
   for (std::size_t i = 0; i < config.upstreams.size(); ++i) {
     pools_.push_back(std::make_unique<UpstreamPool>(
         reactor_, net::StreamMemory{upstream_buffers_, upstream_buffers_, text_},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -55,10 +56,11 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
   [[nodiscard]] net::StreamMemory client_memory() noexcept { return {client_buffers_, bulk_buffers_, text_}; }
   [[nodiscard]] net::StreamTraffic client_traffic() noexcept { return traffic(metrics::Side::client); }
   void client_closed(Client& client);
-  // More than half of receive_memory is held by sessions that wait.
-  [[nodiscard]] bool memory_is_short() const noexcept {
-    return 2 * (client_buffers_.held() + bulk_buffers_.held()) >
-           client_buffers_.blocks() + bulk_buffers_.blocks();
+  // How much a session may keep waiting on each of its sides, in bytes of whole blocks. It shrinks with
+  // what is left, so those who came first do not get it all, and nobody needs to know how many there are.
+  [[nodiscard]] std::size_t share() noexcept {
+    return std::clamp<std::size_t>(client_memory().spare() / 8, text_.block_size(),
+                                   config_.server.session_memory / 2);
   }
   [[nodiscard]] ring::BlockPool& text() noexcept { return text_; }
   // For the pieces of one chunk while they are counted.
@@ -80,9 +82,11 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
   ring::Reactor& reactor_;
   const config::Config& config_;
   metrics::ReactorCounters& counters_;
-  ring::ReceiveBuffers client_buffers_;
+  ring::ReceivePool client_pool_;
   ring::ReceiveBuffers bulk_buffers_;
-  ring::ReceiveBuffers upstream_buffers_;  // of their own: clients' data can't keep replies from coming
+  ring::ReceiveBuffers client_buffers_;
+  ring::ReceivePool upstream_pool_;  // of its own: clients' data can't keep replies from coming
+  ring::ReceiveBuffers upstream_buffers_;
   ring::BlockPool text_;
   std::vector<std::string_view> scratch_;
   std::vector<std::unique_ptr<UpstreamPool>> pools_;

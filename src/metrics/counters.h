@@ -40,7 +40,7 @@ enum class Close : std::uint8_t {
   errors,
   violation,
   draining,
-  reset,
+  memory,
   count
 };  // connections_closed_total{reason}
 enum class ClosedIn : std::uint8_t {

@@ -73,7 +73,7 @@ std::vector<Family> families() {
   const Label reply_class{"class", {"2xx", "3xx", "4xx", "5xx"}};
   const auto rejected = closed_set<Reject>("reason", {"session_limit", "descriptors", "draining"});
   const auto closed = closed_set<Close>(
-      "reason", {"quit", "client_lost", "timeout", "too_slow", "errors", "violation", "draining", "reset"});
+      "reason", {"quit", "client_lost", "timeout", "too_slow", "errors", "violation", "draining", "memory"});
   const auto closed_in =
       closed_set<ClosedIn>("stage", {"greeting", "command", "upstream_wait", "data", "reply"});
   const auto violation = closed_set<Violation>(

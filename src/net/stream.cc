@@ -22,10 +22,13 @@ Stream::~Stream() {
 void Stream::arm() {
   if (receive_.pending() || !wanted_ || ended_ || closing_ || ring::ReceiveBuffers::waiting(*this)) return;
   bulk_armed_ = bulk_;
-  if (bulk_) {
-    reactor_.receive(receive_, fd_, memory_.bulk.group());
+  const std::uint16_t group = armed_buffers().group();
+  if (memory_.scarce()) {
+    reactor_.receive(receive_, fd_, group, memory_.text.block_size());
+  } else if (bulk_) {
+    reactor_.receive(receive_, fd_, group);
   } else {
-    reactor_.receive_multishot(receive_, fd_, memory_.receive.group());
+    reactor_.receive_multishot(receive_, fd_, group);
   }
 }
 
@@ -70,23 +73,19 @@ void Stream::on_receive(int result, unsigned flags) {
   if (result > 0) {
     const auto size = static_cast<std::uint32_t>(result);
     traffic_.received.add(size);
-    if (size == memory_.receive.block_size()) {
-      if (!bulk_ && receive_.pending()) stop_receiving();
+    if (size == memory_.receive.pool().block_size()) {
       bulk_ = true;
     } else if (size < command_sized) {
       bulk_ = false;
     }
+    if (bulk_ || (size > memory_.text.block_size() && memory_.scarce())) stop_receiving();
     if (!ending_) {
       owner_.stream_received(std::move(data));
     } else if ((discarded_ += size) > discard_limit) {
       return close();
     }
   } else if (result == -ENOBUFS) {
-    if (bulk_armed_ && memory_.bulk.exhausted()) {
-      bulk_ = false;  // all are held by sessions that wait: the others are still there
-    } else if (wanted_ && !ring::ReceiveBuffers::waiting(*this)) {
-      armed_buffers().wait(*this);
-    }
+    if (wanted_ && !ring::ReceiveBuffers::waiting(*this)) armed_buffers().wait(*this);
   } else if (result != -ECANCELED) {
     if (result < 0) return fail(-result);
     ended_ = true;

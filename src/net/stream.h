@@ -15,9 +15,20 @@ namespace ringmx::net {
 // The memory that the streams of one reactor share.
 struct StreamMemory {
   ring::ReceiveBuffers& receive;  // what the kernel fills
-  // Likewise, for a peer that sends faster than it is read; the same size, and may be the same.
+  // Likewise, for a peer that sends faster than it is read; of the same pool, and may be the same.
   ring::ReceiveBuffers& bulk;
   ring::BlockPool& text;  // small blocks for bytes that ringmx itself puts together
+
+  // Half of the receive buffers is for what waits: this is what is left of that half, in bytes. The
+  // other half comes back as soon as it was read, so there is always one to receive into.
+  [[nodiscard]] std::size_t spare() const noexcept {
+    const ring::ReceivePool& pool = receive.pool();
+    const std::size_t half = pool.blocks() / 2;
+    return pool.held() < half ? (half - pool.held()) * pool.block_size() : 0;
+  }
+  // Nothing is left. Then a stream receives no more at a time than a text block holds, and who
+  // can't use it at once has to copy it there.
+  [[nodiscard]] bool scarce() const noexcept { return spare() == 0; }
 };
 
 // Where their bytes are counted.
@@ -32,8 +43,8 @@ struct StreamTraffic {
 // Receiving: one multishot receive, armed while the owner wants data. When it fills a whole buffer,
 // or the owner has had to pause, more has piled up in the kernel: a multishot receive would gulp all
 // of it, which may be every buffer there is. Then the peer is read one bulk buffer at a time, until
-// little comes. Sending: slices are
-// queued and leave together at the end of the running batch of completions, at most one send under way.
+// little comes; or a text block's worth at a time while memory is scarce. Sending: slices are queued
+// and leave together at the end of the running batch of completions, at most one send under way.
 // Ending: close() may be called at any time, from any callback; the descriptor is closed after the
 // kernel's last completion, then Owner::stream_closed() says that the stream may be destroyed.
 class Stream final : private ring::ReceiveBuffers::Waiter {

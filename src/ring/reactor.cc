@@ -77,9 +77,9 @@ void Reactor::receive_multishot(Operation& op, int fd, std::uint16_t buffer_grou
   io_uring_sqe_set_data(&entry, &op);
 }
 
-void Reactor::receive(Operation& op, int fd, std::uint16_t buffer_group) {
+void Reactor::receive(Operation& op, int fd, std::uint16_t buffer_group, std::uint32_t most) {
   io_uring_sqe& entry = start(op);
-  io_uring_prep_recv(&entry, fd, nullptr, 0, 0);
+  io_uring_prep_recv(&entry, fd, nullptr, most, 0);
   entry.flags |= IOSQE_BUFFER_SELECT;
   entry.buf_group = buffer_group;
   io_uring_sqe_set_data(&entry, &op);

@@ -50,7 +50,8 @@ class Reactor {
   // Operations. Each must not be pending; data must stay until the completion.
   void accept_multishot(Operation& op, int listening_fd);
   void receive_multishot(Operation& op, int fd, std::uint16_t buffer_group);
-  void receive(Operation& op, int fd, std::uint16_t buffer_group);  // once, into one buffer
+  // Once, into one buffer; `most` octets of it, 0: all.
+  void receive(Operation& op, int fd, std::uint16_t buffer_group, std::uint32_t most = 0);
   void send(Operation& op, int fd, const void* data, std::size_t size);
   void send_message(Operation& op, int fd, const msghdr& message);
   void connect(Operation& op, int fd, const sockaddr* address, socklen_t length);

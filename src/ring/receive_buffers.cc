@@ -17,15 +17,21 @@ std::size_t ring_bytes(std::uint32_t entries) {
 }
 }  // namespace
 
-ReceiveBuffers::ReceiveBuffers(Reactor& reactor, std::uint16_t group, std::uint32_t block_size,
-                               std::uint32_t offered, std::uint32_t most_offered, std::uint32_t max_blocks)
-    : BlockPool(block_size, max_blocks),
-      reactor_(reactor),
+void ReceivePool::freed() noexcept {
+  for (ReceiveBuffers* ring : rings_) {
+    if (ring->in_ring_ < ring->offered_) return ring->replenish();
+  }
+}
+
+ReceiveBuffers::ReceiveBuffers(Reactor& reactor, ReceivePool& pool, std::uint16_t group,
+                               std::uint32_t offered, std::uint32_t most_offered)
+    : reactor_(reactor),
+      pool_(pool),
       group_(group),
       offered_(offered),
       most_offered_(most_offered),
-      entries_(std::bit_ceil(max_blocks)) {
-  assert(max_blocks <= 32768 && offered <= most_offered && most_offered <= max_blocks);
+      entries_(std::bit_ceil(most_offered)) {
+  assert(pool.blocks() <= 65536 && offered <= most_offered && most_offered <= 32768);
   void* memory = mmap(nullptr, ring_bytes(entries_), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
@@ -36,10 +42,13 @@ ReceiveBuffers::ReceiveBuffers(Reactor& reactor, std::uint16_t group, std::uint3
     munmap(ring_, ring_bytes(entries_));
     throw std::system_error(-error, std::generic_category(), "IORING_REGISTER_PBUF_RING");
   }
+  pool_.rings_.push_back(this);
   replenish();
 }
 
 ReceiveBuffers::~ReceiveBuffers() {
+  std::erase(pool_.rings_, this);
+  pool_.in_rings_ -= in_ring_;
   reactor_.unregister_buffer_ring(group_);
   munmap(ring_, ring_bytes(entries_));
 }
@@ -47,11 +56,12 @@ ReceiveBuffers::~ReceiveBuffers() {
 void ReceiveBuffers::replenish() noexcept {
   int added = 0;
   while (in_ring_ < offered_) {
-    const std::uint32_t index = take();
-    if (index == none) break;
-    io_uring_buf_ring_add(ring_, block(index), block_size(), static_cast<unsigned short>(index),
+    const std::uint32_t index = pool_.take();
+    if (index == ReceivePool::none) break;
+    io_uring_buf_ring_add(ring_, pool_.block(index), pool_.block_size(), static_cast<unsigned short>(index),
                           io_uring_buf_ring_mask(entries_), added++);
     ++in_ring_;
+    ++pool_.in_rings_;
   }
   if (added == 0) return;
   io_uring_buf_ring_advance(ring_, added);
@@ -60,15 +70,12 @@ void ReceiveBuffers::replenish() noexcept {
 
 Slice ReceiveBuffers::filled(unsigned cqe_flags, std::uint32_t size) {
   const std::uint32_t index = cqe_flags >> IORING_CQE_BUFFER_SHIFT;
-  assert(in_ring_ > 0 && size <= block_size());
+  assert(in_ring_ > 0 && size <= pool_.block_size());
   --in_ring_;
-  Slice slice(*this, index, block(index), size);
+  --pool_.in_rings_;
+  Slice slice(pool_, index, pool_.block(index), size);
   replenish();
   return slice;
-}
-
-void ReceiveBuffers::freed() noexcept {
-  if (in_ring_ < offered_) replenish();
 }
 
 void ReceiveBuffers::wait(Waiter& waiter) noexcept {

@@ -5,7 +5,9 @@ oversized lines, slow and early talkers, chunk confusion, other protocols, exhau
 import contextlib
 import re
 import resource
+import selectors
 import signal
+import socket
 import threading
 import time
 
@@ -814,6 +816,68 @@ class Exhaustion(harness.TestCase):
                 reads.set()
             client.quit()
         self.assertEqual(len(sink.messages), 20)
+
+    def test_clients_that_send_all_they_can_to_a_silent_upstream(self):
+        """Legitimately: MAIL, RCPT, BDAT and its octets in one go. Whoever comes later is served; they
+        themselves have to wait."""
+        for memory, session, flooders, at_once in (
+                ("1MiB", "64KiB", 64, False), ("64MiB", "1MiB", 600, False), ("1MiB", "64KiB", 900, True)):
+            with self.subTest(memory=memory, flooders=flooders):
+                self.check_flood(memory, session, flooders, at_once)
+
+    def check_flood(self, memory, session, flooders, at_once):
+        silent = socket.create_server(("127.0.0.1", 0), backlog=2 * flooders)  # the kernel accepts, and that is all
+        self.addCleanup(silent.close)
+        sink = self.sink()
+        proxy = self.ringmx(
+            [{"name": "silent", "address": f"127.0.0.1:{silent.getsockname()[1]}"},
+             {"name": "good", "address": sink.address}],
+            listeners=[{"upstreams": ["silent"]}, {"upstreams": ["good"]}],
+            server={"receive_memory": memory, "session_memory": session})
+        clients = []
+        for _ in range(flooders):
+            client = proxy.client()
+            self.addCleanup(client.close)
+            client.ehlo()
+            client.send(ENVELOPE + b"BDAT 100000000\r\n")
+            client.socket.setblocking(False)
+            clients.append(client)
+        block = b"x" * 65536
+        if at_once:
+            proxy.signal(signal.SIGSTOP)
+        with selectors.DefaultSelector() as flooding:
+            for client in clients:
+                flooding.register(client.socket, selectors.EVENT_WRITE)
+            while writable := flooding.select(0.5 * harness.TIMEOUT_SCALE):  # until sockets and buffers are full
+                for key, _ in writable:
+                    try:
+                        key.fileobj.send(block)
+                    except BlockingIOError:
+                        pass
+                    except OSError:  # it was sent away
+                        flooding.unregister(key.fileobj)
+        proxy.signal(signal.SIGCONT)
+        for listener, deliver in ((0, False), (1, True)):
+            for _ in range(20):
+                with proxy.client(listener) as client:
+                    client.ehlo()
+                    client.command("MAIL FROM:<sender@example.test>", 250)
+                    client.command("RSET", 250)
+                    if deliver:
+                        client.deliver(b"x" * 100_000 + b"\r\n")
+                    client.command("QUIT", 221)
+        self.assertEqual(len(sink.messages), 20)
+        # Those that had to wait get a word each when there is one.
+        sent_away = int(proxy.metrics().total("ringmx_connections_closed_total", reason="memory"))
+        silent.close()
+        waited = 0
+        for client in clients:
+            try:
+                client.expect(250)
+                waited += client.expect(451, 421).code == 451
+            except Closed:
+                pass
+        self.assertEqual(waited, flooders - sent_away)
 
 
 if __name__ == "__main__":

@@ -99,8 +99,8 @@ std::pair<int, Socket> make_connection(Kind kind) {
 
 struct World {
   ring::Loop loop;
-  ring::ReceiveBuffers receive{loop.reactor,  1, receive_block, receive_offered, receive_blocks,
-                               receive_blocks};
+  ring::ReceivePool pool{receive_block, receive_blocks};
+  ring::ReceiveBuffers receive{loop.reactor, pool, 1, receive_offered, receive_blocks};
   ring::BlockPool text{text_block, text_blocks};
   ring::Counter received;
   ring::Counter sent;
@@ -168,10 +168,11 @@ class StreamTest : public testing::TestWithParam<Kind> {
     EXPECT_EQ(fcntl(fd_, F_GETFD), -1) << "the descriptor is open still";
     // Nothing of it stays.
     EXPECT_EQ(world.text.blocks_in_use(), 0U);
-    EXPECT_EQ(world.receive.blocks_in_use(), world.receive.offered());
+    EXPECT_EQ(world.pool.blocks_in_use(), world.receive.offered());
   }
 
   void settle() { world.loop.settle(); }
+  [[nodiscard]] StreamMemory memory() { return {world.receive, world.receive, world.text}; }
   template <class Predicate>
   bool run_until(Predicate done) {
     return world.loop.run_until(done);
@@ -212,7 +213,7 @@ TEST_P(StreamTest, ReceivesWhileItIsWanted) {
   peer.write(" and late");
   EXPECT_TRUE(run_until([&] { return owner.received == "early and late"; }));
   EXPECT_EQ(world.received.value(), 14U);
-  EXPECT_EQ(world.receive.blocks_in_use(), receive_offered) << "idle, it holds no buffer";
+  EXPECT_EQ(world.pool.blocks_in_use(), receive_offered) << "idle, it holds no buffer";
   stream().pause();
   settle();
   peer.write("!");
@@ -293,7 +294,7 @@ TEST_P(StreamTest, SendsSlicesOfEveryKindInOrder) {
         break;
       }
       default: {
-        ring::Slice block = world.receive.allocate();
+        ring::Slice block = world.pool.allocate();
         if (!block) return;
         std::copy(part.begin(), part.end(), const_cast<char*>(block.data()));
         block.extend(static_cast<std::uint32_t>(size));
@@ -370,8 +371,8 @@ TEST_P(StreamTest, CopiesBehindASendThatIsUnderWay) {
 }
 
 TEST_P(StreamTest, HeldBlocks) {
-  ring::Slice a = world.receive.allocate();
-  ring::Slice b = world.receive.allocate();
+  ring::Slice a = world.pool.allocate();
+  ring::Slice b = world.pool.allocate();
   for (ring::Slice* slice : {&a, &b}) {
     std::fill_n(const_cast<char*>(slice->data()), 100, 'x');
     slice->extend(100);
@@ -435,6 +436,39 @@ TEST_P(StreamTest, APeerThatOutrunsItsOwnerIsReadOneBufferAtATime) {
   }
   EXPECT_EQ(owner.received.size(), written + 11);
   EXPECT_EQ(world.loop.statistics.submissions.value() - world.loop.statistics.enters.value(), submissions);
+}
+
+// Half of the buffers are held: a piece at a time that a text block can take, until some come back.
+TEST_P(StreamTest, ReceivesLittleWhileMemoryIsScarce) {
+  static_assert(receive_block > text_block);
+  std::vector<ring::Slice> held;
+  const auto hold = [&] {
+    while (!memory().scarce()) {
+      held.push_back(world.pool.allocate());
+      ASSERT_TRUE(held.back());
+    }
+  };
+  EXPECT_EQ(memory().spare(), receive_blocks / 2 * receive_block);
+  std::uint32_t largest = 0;
+  owner.on_received = [&](const ring::Slice& data) { largest = std::max(largest, data.size()); };
+  const std::string much(4 * receive_block, 'x');
+  // Armed before: it may bring more once, and is stopped then.
+  stream().resume();
+  settle();
+  hold();
+  EXPECT_EQ(memory().spare(), 0U);
+  peer.write(much);
+  EXPECT_TRUE(run_until([&] { return owner.received.size() == much.size(); }));
+  largest = 0;
+  peer.write(much);
+  EXPECT_TRUE(run_until([&] { return owner.received.size() == 2 * much.size(); }));
+  EXPECT_EQ(largest, text_block);
+  held.clear();
+  peer.write("x");
+  settle();
+  peer.write(much);
+  EXPECT_TRUE(run_until([&] { return owner.received.size() == 3 * much.size() + 1; }));
+  EXPECT_GT(largest, text_block);
 }
 
 TEST_P(StreamTest, EndOfStreamThenReplyThenEnd) {
@@ -581,7 +615,7 @@ TEST_P(StreamTest, CloseWhileTheKernelSends) {
   narrow();
   stream().send_constant(more_than_fits);
   for (int i = 0; i < 100; ++i) {
-    ring::Slice block = world.receive.allocate();
+    ring::Slice block = world.pool.allocate();
     if (!block) break;
     block.extend(receive_block);
     stream().send(std::move(block));
@@ -747,7 +781,8 @@ TEST_P(StreamTest, EndForWantOfTextCloses) {
 TEST(Stream, SharesFewBuffers) {
   for (const bool slow_owners : {false, true}) {
     ring::Loop loop;
-    ring::ReceiveBuffers receive(loop.reactor, 1, 256, 1, 2, 2);
+    ring::ReceivePool pool(256, 2);
+    ring::ReceiveBuffers receive(loop.reactor, pool, 1, 1, 2);
     ring::BlockPool text(text_block, text_blocks);
     ring::Counter count;
     constexpr std::size_t streams = 20;
@@ -798,7 +833,7 @@ TEST(Stream, SharesFewBuffers) {
     // Some of them wait for a buffer when they are closed.
     std::vector<ring::Slice> all;
     for (Receiver& receiver : receivers) receiver.slow = false;
-    while (receive.blocks_free() > 0) all.push_back(receive.allocate());
+    while (pool.blocks_free() > 0) all.push_back(pool.allocate());
     for (Peer& peer : peers) peer.write("x");
     loop.settle();
     for (Receiver& receiver : receivers) receiver.stream->close();
@@ -807,7 +842,7 @@ TEST(Stream, SharesFewBuffers) {
     for (Receiver& receiver : receivers) receiver.stream = nullptr;
     all.clear();
     loop.settle();
-    EXPECT_EQ(receive.blocks_in_use(), receive.offered());
+    EXPECT_EQ(pool.blocks_in_use(), receive.offered());
   }
 }
 

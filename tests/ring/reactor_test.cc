@@ -246,7 +246,8 @@ TEST(Reactor, StopEndsTheLoopAfterTheRunningTurn) {
 
 TEST(Reactor, CancelsAnArmedReceive) {
   Loop loop;
-  ReceiveBuffers buffers(loop.reactor, 1, 256, 2, 2, 2);
+  ReceivePool pool(256, 2);
+  ReceiveBuffers buffers(loop.reactor, pool, 1, 2, 2);
   const Pair pair;
   Completions receive;
   loop.reactor.receive_multishot(receive.operation, pair.ours, buffers.group());
@@ -275,7 +276,8 @@ TEST(Reactor, CancelsAnArmedReceive) {
 // armed under the same name right behind it.
 TEST(Reactor, CancelOfWhatIsAlreadyOverHitsNothingElse) {
   Loop loop;
-  ReceiveBuffers buffers(loop.reactor, 1, 256, 2, 2, 2);
+  ReceivePool pool(256, 2);
+  ReceiveBuffers buffers(loop.reactor, pool, 1, 2, 2);
   const Pair pair;
   Completions receive;
   std::string received;
@@ -309,11 +311,54 @@ TEST(Reactor, CancelOfWhatIsAlreadyOverHitsNothingElse) {
   loop.settle();
 }
 
+TEST(ReceiveBuffers, RingsOfOnePoolShareItsBlocks) {
+  Loop loop;
+  ReceivePool pool(256, 5);
+  ReceiveBuffers first(loop.reactor, pool, 1, 1, 1);
+  ReceiveBuffers second(loop.reactor, pool, 2, 2, 4);
+  const Pair pair;
+  Completions receive;
+  std::vector<Slice> held;
+  ReceiveBuffers* from = nullptr;
+  receive.action = [&](int result) {
+    ASSERT_EQ(result, 100);  // and the rest stays: a receive of less than a block
+    held.push_back(from->filled(receive.flags.back(), static_cast<std::uint32_t>(result)));
+  };
+  const auto take = [&](ReceiveBuffers& buffers) {
+    from = &buffers;
+    loop.reactor.receive(receive.operation, pair.ours, buffers.group(), 100);
+    loop.settle();
+  };
+  pair.write(std::string(1000, 'x'));
+  take(first);
+  take(second);
+  take(second);
+  EXPECT_EQ(pool.held(), 3U);
+  EXPECT_EQ(pool.blocks_free(), 0U);
+  take(second);
+  EXPECT_EQ(pool.held(), 4U);
+  held.erase(held.begin());  // one is back: the second ring lacks two, the first none
+  take(second);
+  take(first);
+  EXPECT_EQ(pool.held(), 5U);
+  // All are held. The first ring is served first, whoever used them.
+  held.pop_back();
+  take(first);
+  EXPECT_EQ(held.size(), 5U);
+  receive.action = [&](int result) { EXPECT_EQ(result, -ENOBUFS); };
+  take(second);
+  EXPECT_EQ(receive.results.back(), -ENOBUFS);
+  held.clear();
+  EXPECT_EQ(pool.held(), 0U);
+  EXPECT_EQ(pool.blocks_in_use(), 3U);  // offered again
+}
+
 TEST(ReceiveBuffers, MultishotReceiveStaysArmed) {
   Loop loop;
-  ReceiveBuffers buffers(loop.reactor, 7, 256, 4, 16, 16);
+  ReceivePool pool(256, 16);
+  ReceiveBuffers buffers(loop.reactor, pool, 7, 4, 16);
   EXPECT_EQ(buffers.group(), 7);
-  EXPECT_EQ(buffers.blocks_in_use(), 4U);  // what is offered
+  EXPECT_EQ(pool.blocks_in_use(), 4U);  // what is offered
   const Pair pair;
   Completions receive;
   std::vector<std::string> received;
@@ -321,7 +366,7 @@ TEST(ReceiveBuffers, MultishotReceiveStaysArmed) {
     if (result <= 0) return;
     EXPECT_NE(receive.flags.back() & IORING_CQE_F_BUFFER, 0U);
     const Slice slice = buffers.filled(receive.flags.back(), static_cast<std::uint32_t>(result));
-    EXPECT_EQ(slice.pool(), &buffers);
+    EXPECT_EQ(slice.pool(), &pool);
     received.emplace_back(slice.data(), slice.size());
   };
   loop.reactor.receive_multishot(receive.operation, pair.ours, buffers.group());
@@ -333,7 +378,7 @@ TEST(ReceiveBuffers, MultishotReceiveStaysArmed) {
     ASSERT_TRUE(receive.operation.pending());
   }
   EXPECT_EQ(received, sent);
-  EXPECT_EQ(buffers.blocks_in_use(), 4U);
+  EXPECT_EQ(pool.blocks_in_use(), 4U);
   EXPECT_EQ(loop.statistics.buffer_starvations.value(), 0U);
   ::shutdown(pair.peers, SHUT_WR);
   loop.settle();
@@ -384,7 +429,8 @@ struct Receiver final : ReceiveBuffers::Waiter {
 
 TEST(ReceiveBuffers, StarvationOffersMoreAndEndsInOrder) {
   Loop loop;
-  ReceiveBuffers buffers(loop.reactor, 1, 16, 1, 4, 4);
+  ReceivePool pool(16, 4);
+  ReceiveBuffers buffers(loop.reactor, pool, 1, 1, 4);
   const Pair pair;
   Receiver receiver(loop, buffers, pair.ours);
   std::string sent;
@@ -397,7 +443,7 @@ TEST(ReceiveBuffers, StarvationOffersMoreAndEndsInOrder) {
   EXPECT_TRUE(ReceiveBuffers::waiting(receiver));
   EXPECT_FALSE(receiver.operation.pending());
   EXPECT_EQ(receiver.received, sent.substr(0, 64));
-  EXPECT_EQ(buffers.blocks_free(), 0U);
+  EXPECT_EQ(pool.blocks_free(), 0U);
   EXPECT_GE(loop.statistics.buffer_starvations.value(), 2U);
   // One goes, one comes, and what was held meanwhile is as it was.
   for (std::size_t n = 5; n <= 10; ++n) {
@@ -412,12 +458,13 @@ TEST(ReceiveBuffers, StarvationOffersMoreAndEndsInOrder) {
   EXPECT_EQ(receiver.received, sent);
   receiver.finish();
   loop.settle();
-  EXPECT_EQ(buffers.blocks_in_use(), buffers.offered());
+  EXPECT_EQ(pool.blocks_in_use(), buffers.offered());
 }
 
 TEST(ReceiveBuffers, WaitersAreServedInTurn) {
   Loop loop;
-  ReceiveBuffers buffers(loop.reactor, 1, 16, 2, 2, 2);
+  ReceivePool pool(16, 2);
+  ReceiveBuffers buffers(loop.reactor, pool, 1, 2, 2);
   std::vector<std::unique_ptr<Pair>> pairs;
   std::vector<std::unique_ptr<Receiver>> receivers;
   for (std::size_t i = 0; i < 7; ++i) {
@@ -443,7 +490,8 @@ TEST(ReceiveBuffers, WaitersAreServedInTurn) {
 // Woken for a buffer, but with nothing to read: the next in line gets it without anybody's doing.
 TEST(ReceiveBuffers, ABufferThatNobodyTookGoesToTheNext) {
   Loop loop;
-  ReceiveBuffers buffers(loop.reactor, 1, 16, 1, 1, 1);
+  ReceivePool pool(16, 1);
+  ReceiveBuffers buffers(loop.reactor, pool, 1, 1, 1);
   const Pair first;
   const Pair idle;
   const Pair next;
@@ -473,7 +521,8 @@ TEST(ReceiveBuffers, NoByteIsLostMixedUpOrOverwritten) {
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed);
   Loop loop(ReactorOptions{.submission_entries = 16, .completion_entries = 64});
-  ReceiveBuffers buffers(loop.reactor, 1, 128, 4, 32, 32);
+  ReceivePool pool(128, 32);
+  ReceiveBuffers buffers(loop.reactor, pool, 1, 4, 32);
   constexpr std::size_t peers = 40;
   constexpr std::size_t each = 20'000;
   std::vector<std::unique_ptr<Pair>> pairs;
@@ -520,7 +569,7 @@ TEST(ReceiveBuffers, NoByteIsLostMixedUpOrOverwritten) {
   for (std::size_t i = 0; i < peers; ++i) EXPECT_EQ(receivers[i]->received, sent[i]);
   for (auto& receiver : receivers) receiver->finish();
   loop.settle();
-  EXPECT_EQ(buffers.blocks_in_use(), buffers.offered());
+  EXPECT_EQ(pool.blocks_in_use(), buffers.offered());
 }
 
 TEST(Messenger, SpeaksToAReactorThatSleeps) {

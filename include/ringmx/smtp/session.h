@@ -145,6 +145,8 @@ inline constexpr std::string_view upstream_timeout =
     "451 4.4.2 The mail server behind this gateway is too slow, try again later\r\n";
 inline constexpr std::string_view upstream_confused =
     "451 4.3.0 The mail server behind this gateway gave no valid answer, try again later\r\n";
+inline constexpr std::string_view congested =
+    "421 4.4.5 Too much waits for the mail server behind this gateway, try again later\r\n";
 inline constexpr std::string_view message_too_big = "552 5.3.4 Message size exceeds the limit\r\n";
 inline constexpr std::string_view bare_newline = "550 5.6.11 Bare CR or LF not allowed in a message\r\n";
 inline constexpr std::string_view line_too_long = "500 5.5.2 Line too long\r\n";
