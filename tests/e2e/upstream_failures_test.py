@@ -598,6 +598,19 @@ class Pool(harness.TestCase):
             "two idle connections")
         self.assertEqual(sink.sessions, 6)
 
+    def test_connections_that_wait_for_the_reply_to_rset_are_bounded_in_number(self):
+        """Else every transaction that a client gives up would cost one, for as long as command_timeout."""
+        upstream = self.upstream({"rset": is_silent})
+        proxy = self.ringmx([{"address": upstream.address, "max_idle": 2}])
+        with proxy.client() as client:
+            client.ehlo()
+            for _ in range(20):
+                client.begin()
+                client.command("RSET", 250)
+        harness.eventually(lambda: proxy.metrics().total("ringmx_upstream_connections_current") == 2,
+                           "two connections")
+        self.assertEqual(len(upstream.connections), 20)
+
     def test_idle_connections_are_bounded_in_time(self):
         sink = self.sink()
         proxy = self.ringmx([{"address": sink.address, "idle_timeout": harness.duration(0.3)}])
