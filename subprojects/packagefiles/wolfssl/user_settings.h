@@ -31,6 +31,8 @@
 #define WOLFSSL_USER_IO
 #define ATOMIC_USER
 #define HAVE_SECRET_CALLBACK
+#define WOLFSSL_ALWAYS_VERIFY_CB  // what a client presents is of interest when it is good, too
+#define WOLFSSL_EXTRA_ALERTS
 
 // Key exchange: X25519MLKEM768, X25519, P-256. P-384 because public CAs sign with it.
 #define HAVE_CURVE25519
