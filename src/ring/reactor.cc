@@ -85,6 +85,12 @@ void Reactor::receive(Operation& op, int fd, std::uint16_t buffer_group, std::ui
   io_uring_sqe_set_data(&entry, &op);
 }
 
+void Reactor::receive_message(Operation& op, int fd, msghdr& message) {
+  io_uring_sqe& entry = start(op);
+  io_uring_prep_recvmsg(&entry, fd, &message, 0);
+  io_uring_sqe_set_data(&entry, &op);
+}
+
 void Reactor::send(Operation& op, int fd, const void* data, std::size_t size) {
   io_uring_sqe& entry = start(op);
   io_uring_prep_send(&entry, fd, data, size, MSG_NOSIGNAL);

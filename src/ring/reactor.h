@@ -52,6 +52,8 @@ class Reactor {
   void receive_multishot(Operation& op, int fd, std::uint16_t buffer_group);
   // Once, into one buffer; `most` octets of it, 0: all.
   void receive(Operation& op, int fd, std::uint16_t buffer_group, std::uint32_t most = 0);
+  // `message` stays until the completion: the kernel writes into it.
+  void receive_message(Operation& op, int fd, msghdr& message);
   void send(Operation& op, int fd, const void* data, std::size_t size);
   void send_message(Operation& op, int fd, const msghdr& message);
   void connect(Operation& op, int fd, const sockaddr* address, socklen_t length);
