@@ -261,7 +261,7 @@ class Reader {
     smtp::ExtensionSet set;
     each_string(node, key, [&](const toml::node& at, const std::string& keyword) {
       smtp::Extension extension{};
-      if (!smtp::parse_extension(keyword, extension)) {
+      if (!smtp::parse_extension(keyword, extension) || !smtp::ExtensionSet::all().has(extension)) {
         const auto known = extension_keywords(smtp::ExtensionSet::all());
         const auto near = nearest(keyword, known);
         return report(at,

@@ -17,9 +17,10 @@ struct Keyword {
 };
 
 // In the order in which they are offered.
-constexpr std::array<Keyword, 7> keywords{{
+constexpr std::array<Keyword, 8> keywords{{
     {Extension::pipelining, "PIPELINING"},
     {Extension::size, "SIZE"},
+    {Extension::starttls, "STARTTLS"},
     {Extension::enhanced_status_codes, "ENHANCEDSTATUSCODES"},
     {Extension::eight_bit_mime, "8BITMIME"},
     {Extension::dsn, "DSN"},

@@ -13,6 +13,8 @@ std::string_view stage_name(Stage s) noexcept {
       return "ehlo";
     case Stage::helo:
       return "helo";
+    case Stage::starttls:
+      return "starttls";
     case Stage::mail:
       return "mail";
     case Stage::rcpt:

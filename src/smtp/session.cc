@@ -30,6 +30,9 @@
 // no sum, but the longest parameters it allows: ENVID 100 octets and ORCPT 500, both with their
 // keyword.
 //
+// TLS. Where it is required, 530 comes before state and syntax: what is wrong with a command that may
+// not be said at all is nobody's business. Not before the faults of a line, nor for what is no command.
+//
 // Limits. Errors and junk commands are counted apart and start anew with each message that reached
 // the upstream, as with Postfix: a session that delivers may last. 452 for too many recipients is no
 // error: RFC 5321 4.5.3.1.10 has the client send what was accepted and come back with the rest. An
@@ -89,6 +92,9 @@ constexpr std::string_view bad_parameter = "501 5.5.4 Bad or repeated parameter\
 constexpr std::string_view too_many_recipients = "452 4.5.3 Too many recipients\r\n";
 constexpr std::string_view cannot_verify =
     "252 2.0.0 Cannot VRFY user, but will accept message and attempt delivery\r\n";
+constexpr std::string_view ready_for_tls = "220 2.0.0 Ready to start TLS\r\n";
+constexpr std::string_view starttls_first = "530 5.7.0 Must issue a STARTTLS command first\r\n";
+constexpr std::string_view tls_active = "503 5.5.1 TLS is already active\r\n";
 constexpr std::string_view help = "214 2.0.0 See RFC 5321\r\n";
 
 std::string_view fault_reply(SyntaxFault fault, std::string_view syntax, std::string_view address) noexcept {
@@ -180,6 +186,7 @@ Decision Session::decide(const Line& line, ExtensionSet offered) const noexcept 
 
 void Session::judge(const Command& command, ExtensionSet offered, Decision& decision) const noexcept {
   const std::string_view argument = command.argument;
+  if (command.verb != Verb::bdat && barred(command.verb)) return answer(decision, starttls_first);
   switch (command.verb) {
     case Verb::helo:
     case Verb::ehlo:
@@ -214,6 +221,10 @@ void Session::judge(const Command& command, ExtensionSet offered, Decision& deci
       if (argument.empty()) return answer(decision, bad_vrfy);
       return answer(decision, plain_text(argument) ? cannot_verify : bad_argument);
     case Verb::starttls:
+      if (secured_) return answer(decision, tls_active);
+      if (rules_->starttls == StartTls::off) return answer(decision, not_implemented);
+      if (!argument.empty()) return answer(decision, no_argument_allowed);
+      return answer(decision, ready_for_tls, Action::starttls);
     case Verb::expn:
     case Verb::auth:
     case Verb::etrn:
@@ -266,12 +277,33 @@ void Session::judge_bdat(const Command& command, ExtensionSet offered, Decision&
   const SyntaxFault fault = parse_bdat(command.argument, bdat);
   if (fault == SyntaxFault::syntax) return answer(decision, bad_bdat, Action::close);
   std::string_view refusal = why_no_message();
-  if (!offered.has(Extension::chunking)) {
+  if (barred(Verb::bdat)) {
+    refusal = starttls_first;
+  } else if (!offered.has(Extension::chunking)) {
     refusal = not_implemented;
   } else if (refusal.empty() && fault != SyntaxFault::none) {
     refusal = bad_bdat;
   }
   answer(decision, refusal, refusal.empty() ? Action::bdat : Action::bdat_refuse);
+}
+
+// May not be said before TLS.
+bool Session::barred(Verb verb) const noexcept {
+  if (secured_ || rules_->starttls != StartTls::required) return false;
+  switch (verb) {
+    case Verb::helo:
+    case Verb::ehlo:
+    case Verb::starttls:
+    case Verb::noop:
+    case Verb::rset:
+    case Verb::help:
+    case Verb::quit:
+    case Verb::unknown:
+    case Verb::foreign:
+      return false;
+    default:
+      return true;
+  }
 }
 
 // Why a message can't begin or go on; empty if it can.
@@ -341,10 +373,18 @@ void Session::apply(const Decision& decision) noexcept {
       reset(greeted() ? State::ready : State::connected);
       break;
     case Action::reply:
+    case Action::starttls:
     case Action::quit:
     case Action::close:
       break;
   }
+}
+
+void Session::tls_started() noexcept {
+  assert(recipients_pending_ == 0);
+  reset(State::connected);
+  secured_ = true;
+  esmtp_ = false;
 }
 
 void Session::reset(State state) noexcept {

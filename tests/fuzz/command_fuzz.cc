@@ -7,9 +7,9 @@
 #include "../smtp/path_invariants.h"
 #include "ringmx/smtp/session.h"
 
-// A session of arbitrary lines, with an upstream that says arbitrary things in between. Input: two
-// octets that choose what is offered and the limits, then lines, each ended by LF; its first octet
-// says what the upstream does before it and whether the line is a faulty one.
+// A session of arbitrary lines, with an upstream that says arbitrary things in between. Input:
+// three octets that choose what is offered, the limits and the rules of TLS, then lines, each ended by LF;
+// its first octet says what the upstream does before it and whether the line is a faulty one.
 
 namespace {
 
@@ -21,15 +21,18 @@ void require(bool condition, const char* what) {
   std::abort();
 }
 
-void check(const Decision& decision, const Session& session, std::string_view line) {
+void check(const Decision& decision, const Session& session, const SessionRules& rules,
+           std::string_view line) {
   const std::string_view reply = decision.reply;
   require(reply.empty() || (reply.size() > 6 && reply.ends_with("\r\n")), "a reply is a line");
   const auto within = [line](std::string_view piece) {
     return piece.empty() ||
            (piece.data() >= line.data() && piece.data() + piece.size() <= line.data() + line.size());
   };
+  const bool clear_text_will_do = session.secured() || rules.starttls != StartTls::required;
   switch (decision.action) {
     case Action::mail:
+      require(clear_text_will_do, "MAIL before TLS");
       require(within(decision.mail.reverse_path.mailbox) && within(decision.mail.parameters),
               "points into the line");
       require(wrong_with(decision.mail.reverse_path, true).empty(), "sender");
@@ -47,6 +50,9 @@ void check(const Decision& decision, const Session& session, std::string_view li
       require(session.in_transaction(), "a message out of order");
       require(session.recipients_accepted() + session.recipients_pending() > 0, "a message for nobody");
       break;
+    case Action::starttls:
+      require(!session.secured() && rules.starttls != StartTls::off, "STARTTLS out of order");
+      break;
     case Action::bdat_refuse:
       require(!reply.empty(), "a refusal says why");
       break;
@@ -58,15 +64,16 @@ void check(const Decision& decision, const Session& session, std::string_view li
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  if (size < 2) return 0;
+  if (size < 3) return 0;
   std::string_view input(reinterpret_cast<const char*>(data), size);
   const ExtensionSet offered(static_cast<std::uint16_t>(data[0] & 0x7f));
   const std::uint32_t choices = data[1];
   const SessionRules rules{.message_size_limit = (choices & 1U) != 0 ? 1000U : 0U,
                            .recipient_limit = choices >> 1 & 3U,
                            .error_limit = choices >> 3 & 7U,
-                           .junk_command_limit = choices >> 6};
-  input.remove_prefix(2);
+                           .junk_command_limit = choices >> 6,
+                           .starttls = static_cast<StartTls>(data[2] % 3)};
+  input.remove_prefix(3);
   Session session(rules);
   while (!input.empty()) {
     const std::size_t end = input.find('\n');
@@ -84,9 +91,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (line.fault == LineFault::none && text.size() + 2 > longest_line(rules, offered)) {
       require(decision.reply == replies::line_too_long || decision.action == Action::close, "long line");
     }
-    check(decision, session, text);
+    check(decision, session, rules, text);
     if (decision.action == Action::close || decision.action == Action::quit) return 0;
+    while (decision.action == Action::starttls && session.recipients_pending() > 0) {
+      session.recipient_replied((choice & 2U) != 0);
+    }
     session.apply(decision);
+    if (decision.action == Action::starttls) {
+      session.tls_started();
+      require(session.secured() && !session.greeted() && !session.in_transaction(), "TLS forgets");
+    }
     if (decision.action == Action::data || (decision.action == Action::bdat && decision.bdat.last)) {
       session.transaction_ended();
     } else if (decision.action == Action::bdat && (choice & 4U) != 0) {

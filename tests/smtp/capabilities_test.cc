@@ -12,7 +12,7 @@ namespace ringmx::smtp {
 namespace {
 
 TEST(Capabilities, EverySetSurvivesTheWire) {
-  for (std::uint16_t bits = 0; bits <= ExtensionSet::all().bits(); ++bits) {
+  for (std::uint16_t bits = 0; bits < 2 * static_cast<std::uint16_t>(Extension::starttls); ++bits) {
     for (const std::uint64_t limit : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{52428800},
                                       std::numeric_limits<std::uint64_t>::max()}) {
       Capabilities offered{ExtensionSet(bits), limit};
@@ -38,6 +38,10 @@ TEST(Capabilities, FormatsAsIsUsual) {
   EXPECT_EQ(format_ehlo_reply("mx.example", {ExtensionSet::all(), 1000}),
             "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-ENHANCEDSTATUSCODES\r\n"
             "250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n");
+  ExtensionSet starttls;
+  starttls.add(Extension::starttls);
+  EXPECT_FALSE(ExtensionSet::all().has(Extension::starttls));
+  EXPECT_EQ(format_ehlo_reply("mx.example", {starttls, 0}), "250-mx.example\r\n250 STARTTLS\r\n");
 }
 
 TEST(Capabilities, ParsesWhatOthersWrite) {
@@ -63,8 +67,8 @@ TEST(Capabilities, ParsesWhatOthersWrite) {
       {"250-mx\r\n250 SIZE many\r\n", size, 0},
       {"250-mx\r\n250 SIZE -1\r\n", size, 0},
       {"250-mx\r\n250 SIZE 99999999999999999999\r\n", size, std::numeric_limits<std::uint64_t>::max()},
-      {"250-mx\r\n250-AUTH PLAIN LOGIN\r\n250-AUTH=LOGIN\r\n250-STARTTLS\r\n250 DSN\r\n", bit(Extension::dsn),
-       0},
+      {"250-mx\r\n250-AUTH PLAIN LOGIN\r\n250-AUTH=LOGIN\r\n250-StartTLS\r\n250 DSN\r\n",
+       static_cast<std::uint16_t>(bit(Extension::starttls) | bit(Extension::dsn)), 0},
       {"250-mx\r\n250-DSNX\r\n250-XDSN\r\n250-DS\r\n250\r\n", 0, 0},
       {"250-mx\r\n250-SMTPUTF8 \r\n250 ENHANCEDSTATUSCODES\r\n",
        static_cast<std::uint16_t>(bit(Extension::smtputf8) | bit(Extension::enhanced_status_codes)), 0},
@@ -77,7 +81,8 @@ TEST(Capabilities, ParsesWhatOthersWrite) {
 }
 
 TEST(Capabilities, KeywordsThereAndBack) {
-  for (std::uint16_t bit = 1; bit <= ExtensionSet::all().bits(); bit = static_cast<std::uint16_t>(bit << 1)) {
+  for (std::uint16_t bit = 1; bit <= static_cast<std::uint16_t>(Extension::starttls);
+       bit = static_cast<std::uint16_t>(bit << 1)) {
     const auto extension = static_cast<Extension>(bit);
     std::string keyword(extension_keyword(extension));
     ASSERT_FALSE(keyword.empty());
@@ -91,7 +96,7 @@ TEST(Capabilities, KeywordsThereAndBack) {
   }
   Extension found{};
   EXPECT_FALSE(parse_extension("", found));
-  EXPECT_FALSE(parse_extension("STARTTLS", found));
+  EXPECT_FALSE(parse_extension("AUTH", found));
 }
 
 }  // namespace

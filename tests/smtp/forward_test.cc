@@ -110,7 +110,7 @@ TEST(Forward, Appends) {
 }
 
 TEST(Forward, WhatEndsAtEachHopIsNoPromiseAboutTheWholeWay) {
-  for (const Extension e : {Extension::pipelining, Extension::size, Extension::chunking})
+  for (const Extension e : {Extension::pipelining, Extension::size, Extension::chunking, Extension::starttls})
     EXPECT_TRUE(hop_by_hop.has(e)) << extension_keyword(e);
   for (const Extension e :
        {Extension::eight_bit_mime, Extension::smtputf8, Extension::dsn, Extension::enhanced_status_codes})

@@ -70,8 +70,9 @@ Decision say(Session& session, std::string_view line, ExtensionSet offered = Ext
 }
 
 // The states of the walk below, as a client brings them about.
-Session in_state(const SessionRules& rules, std::string_view state) {
+Session in_state(const SessionRules& rules, std::string_view state, bool secured = false) {
   Session session(rules);
+  if (secured) session.tls_started();
   if (state == "connected") return session;
   say(session, "EHLO client.example");
   if (state == "ready") return session;
@@ -104,8 +105,17 @@ std::string state_of(const Session& session, const Decision& last) {
   return reply_to("DATA").starts_with("554") ? "refused" : "envelope";
 }
 
-// Every verb in every state. A cell: the reply code ("---" where others reply), and the next state
-// where it is another, or "x" where the session ends. "refuse" lines: Action::bdat_refuse.
+// What a listener says of TLS, and what the client has.
+struct Security {
+  StartTls starttls;
+  bool secured;  // with `off`: implicit TLS
+};
+const Security securities[] = {{StartTls::off, false},      {StartTls::off, true},
+                               {StartTls::optional, false}, {StartTls::optional, true},
+                               {StartTls::required, false}, {StartTls::required, true}};
+
+// Every verb in every state, without TLS and with it. A cell: the reply code ("---" where others reply), and
+// the next state where it is another, or "x" where the session ends. "refuse" lines: Action::bdat_refuse.
 TEST(Session, EveryVerbInEveryState) {
   const std::vector<std::string> states = {"connected", "ready",   "envelope", "pending",
                                            "accepted",  "refused", "chunks",   "failed"};
@@ -146,7 +156,9 @@ TEST(Session, EveryVerbInEveryState) {
       {"VRFY a\tb", all("501")},
       {"HELP", all("214")},
       {"HELP MAIL", all("214")},
-      {"STARTTLS", all("502")},
+      {"STARTTLS", all("tls")},
+      {"starttls ", all("tls")},
+      {"STARTTLS now", all("tls x")},
       {"EXPN list", all("502")},
       {"AUTH PLAIN AGEAYg==", all("502")},
       {"ETRN x", all("502")},
@@ -161,31 +173,138 @@ TEST(Session, EveryVerbInEveryState) {
       {"Host: mx.example", all("421 x")},
       {"\x16\x03\x01", all("421 x")},
   };
-  const SessionRules rules{.message_size_limit = 1000};
-  std::set<Verb> seen;
-  for (const Row& row : rows) {
-    for (std::size_t i = 0; i < states.size(); ++i) {
-      SCOPED_TRACE(std::string(row.line) + " in " + states[i]);
-      Session session = in_state(rules, states[i]);
-      ASSERT_EQ(state_of(session, {}), states[i]);
-      const Decision decision = say(session, row.line);
-      seen.insert(decision.verb);
-      const bool ends = decision.action == Action::close || decision.action == Action::quit;
-      std::string cell = code(decision);
-      if (ends) {
-        cell += " x";
-      } else if (const std::string next = state_of(session, decision); next != states[i]) {
-        cell += " " + next;
-      }
-      EXPECT_EQ(cell, row.cells[i]);
-      const bool refused_chunk = row.line.starts_with("BDAT") && !ends && !decision.reply.empty();
-      EXPECT_EQ(decision.action == Action::bdat_refuse, refused_chunk);
-      if (refused_chunk) {
-        EXPECT_EQ(decision.bdat.size, row.line[5] == '5' ? 5U : 3U);
+  // STARTTLS has nothing to do with the state; and what remains to be said where it is required.
+  const auto expected = [](const Security& security, Verb verb, std::string cell) -> std::string {
+    if (cell.starts_with("tls")) {
+      if (security.secured) return "503";
+      if (security.starttls == StartTls::off) return "502";
+      return cell == "tls" ? "220" : "501";
+    }
+    const std::set<Verb> ever{Verb::helo, Verb::ehlo, Verb::noop,   Verb::rset,
+                              Verb::help, Verb::quit, Verb::unknown};
+    const bool required = security.starttls == StartTls::required && !security.secured;
+    return required && !ever.contains(verb) && !cell.ends_with(" x") ? "530" : cell;
+  };
+  for (const Security& security : securities) {
+    const SessionRules rules{.message_size_limit = 1000, .starttls = security.starttls};
+    std::set<Verb> seen;
+    for (const Row& row : rows) {
+      for (std::size_t i = 0; i < states.size(); ++i) {
+        // There is no transaction before TLS where that is required.
+        if (security.starttls == StartTls::required && !security.secured && i > 1) break;
+        SCOPED_TRACE(std::string(row.line) + " in " + states[i] + ", STARTTLS " +
+                     std::to_string(static_cast<int>(security.starttls)) +
+                     (security.secured ? ", secured" : ""));
+        Session session = in_state(rules, states[i], security.secured);
+        ASSERT_EQ(session.secured(), security.secured);
+        ASSERT_EQ(state_of(session, {}), states[i]);
+        const Decision decision = say(session, row.line);
+        seen.insert(decision.verb);
+        const bool ends = decision.action == Action::close || decision.action == Action::quit;
+        std::string cell = code(decision);
+        if (ends) {
+          cell += " x";
+        } else if (const std::string next = state_of(session, decision); next != states[i]) {
+          cell += " " + next;
+        }
+        EXPECT_EQ(cell, expected(security, decision.verb, row.cells[i]));
+        EXPECT_EQ(decision.action == Action::starttls, cell == "220");
+        const bool refused_chunk = row.line.starts_with("BDAT") && !ends && !decision.reply.empty();
+        EXPECT_EQ(decision.action == Action::bdat_refuse, refused_chunk);
+        if (refused_chunk) {
+          EXPECT_EQ(decision.bdat.size, row.line[5] == '5' ? 5U : 3U);
+        }
       }
     }
+    EXPECT_EQ(seen.size(), verb_count);
   }
-  EXPECT_EQ(seen.size(), verb_count);
+}
+
+// SECURITY row 3, from each state that can have no recipients pending: what was said in clear text may
+// have been said by somebody else.
+TEST(Session, TlsForgetsEverything) {
+  const SessionRules rules{.starttls = StartTls::optional};
+  for (const std::string_view state :
+       {"connected", "ready", "envelope", "accepted", "refused", "chunks", "failed"}) {
+    SCOPED_TRACE(state);
+    Session session = in_state(rules, state);
+    const Decision decision = say(session, "STARTTLS");
+    ASSERT_EQ(decision.action, Action::starttls);
+    EXPECT_EQ(decision.reply, "220 2.0.0 Ready to start TLS\r\n");
+    EXPECT_FALSE(session.secured());
+    session.tls_started();
+    EXPECT_TRUE(session.secured());
+    EXPECT_FALSE(session.greeted());
+    EXPECT_FALSE(session.esmtp());
+    EXPECT_FALSE(session.in_transaction());
+    EXPECT_EQ(session.recipients_accepted(), 0U);
+    EXPECT_EQ(status(say(session, "MAIL FROM:<a@b>")), "503 5.5.1");
+    EXPECT_EQ(status(say(session, "RCPT TO:<a@b>")), "503 5.5.1");
+    EXPECT_EQ(status(say(session, "DATA")), "503 5.5.1");
+    EXPECT_EQ(status(say(session, "BDAT 5 LAST")), "503 5.5.1");
+    EXPECT_EQ(status(say(session, "STARTTLS")), "503 5.5.1");
+    EXPECT_EQ(say(session, "RSET").action, Action::rset);
+    EXPECT_FALSE(session.greeted());
+    EXPECT_EQ(say(session, "HELO x").action, Action::greet);
+    EXPECT_FALSE(session.esmtp());
+    EXPECT_EQ(say(session, "MAIL FROM:<a@b>").action, Action::mail);
+    EXPECT_EQ(status(say(session, "DATA")), "503 5.5.1");  // no recipients, refused or not
+    EXPECT_TRUE(session.secured());
+    EXPECT_EQ(status(say(session, "RCPT TO:<\xc3\xa9@b>")), "553 5.6.7");
+  }
+}
+
+TEST(Session, Smtputf8EndsWithStarttls) {
+  const SessionRules rules{.starttls = StartTls::optional};
+  Session session = in_state(rules, "ready");
+  say(session, "MAIL FROM:<a@b> SMTPUTF8");
+  say(session, "STARTTLS");
+  session.tls_started();
+  say(session, "EHLO x");
+  say(session, "MAIL FROM:<a@b>");
+  EXPECT_EQ(status(say(session, "RCPT TO:<\xc3\xa9@b>")), "553 5.6.7");
+}
+
+// A client can't make its limits anew by STARTTLS, and 530 is an error like any other.
+TEST(Session, LimitsOutlastStarttls) {
+  const SessionRules rules{.error_limit = 3, .junk_command_limit = 3, .starttls = StartTls::required};
+  Session session = in_state(rules, "ready");
+  EXPECT_EQ(say(session, "NOOP").action, Action::reply);
+  EXPECT_EQ(say(session, "HELP").action, Action::reply);
+  const Decision refused = say(session, "MAIL FROM:<a@b>");
+  EXPECT_EQ(refused.reply, "530 5.7.0 Must issue a STARTTLS command first\r\n");
+  EXPECT_EQ(say(session, "BDAT 5").action, Action::bdat_refuse);
+  EXPECT_EQ(session.decide(plain("VRFY a"), ExtensionSet::all()).reply, replies::too_many_errors);
+  say(session, "STARTTLS");
+  session.tls_started();
+  EXPECT_EQ(session.decide(plain("FOO"), ExtensionSet::all()).reply, replies::too_many_errors);
+  EXPECT_EQ(session.decide(plain("NOOP"), ExtensionSet::all()).reply, replies::too_much_junk);
+  EXPECT_EQ(say(session, "EHLO x").action, Action::greet_esmtp);  // not a repeated one: the first in TLS
+  EXPECT_EQ(session.decide(plain("EHLO x"), ExtensionSet::all()).reply, replies::too_much_junk);
+}
+
+// 530 stands behind what is no line, no SMTP or no chunk that can be counted, and before all else.
+TEST(Session, WhatComesBeforeStarttlsIsRequired) {
+  const SessionRules rules{.starttls = StartTls::required};
+  for (const std::string_view state : {"connected", "ready"}) {
+    const Session session = in_state(rules, state);
+    const auto decide = [&](std::string_view line, LineFault fault = LineFault::none,
+                            ExtensionSet offered = {}) {
+      return session.decide({line, fault}, offered);
+    };
+    EXPECT_EQ(code(decide("MAIL FROM:<a b>")), "530");
+    EXPECT_EQ(code(decide("DATA x")), "530");
+    EXPECT_EQ(decide("MAIL FROM:<a@b>", LineFault::bare_lf).reply.substr(0, 3), "500");
+    EXPECT_EQ(decide("MAIL " + std::string(600, 'x')).reply, replies::line_too_long);
+    EXPECT_EQ(decide("GET / HTTP/1.0").reply, replies::not_smtp);
+    for (const ExtensionSet offered : {ExtensionSet(), ExtensionSet::all()}) {
+      EXPECT_EQ(decide("BDAT x", LineFault::none, offered).action, Action::close);
+      const Decision chunk = decide("BDAT 7 LAST y", LineFault::none, offered);
+      EXPECT_EQ(chunk.action, Action::bdat_refuse);
+      EXPECT_EQ(status(chunk), "530 5.7.0");
+      EXPECT_EQ(chunk.bdat.size, 7U);
+    }
+  }
 }
 
 TEST(Session, ActionsOfTheOrdinaryTransaction) {
@@ -509,7 +628,7 @@ TEST(Session, DecidingChangesNothing) {
 // Every reply is one well-formed reply with an enhanced status code of its class (RFC 2034), and holds
 // nothing that the client wrote.
 TEST(Session, RepliesAreWellFormed) {
-  const SessionRules rules{.message_size_limit = 10, .error_limit = 0, .junk_command_limit = 0};
+  SessionRules rules{.message_size_limit = 10, .error_limit = 0, .junk_command_limit = 0};
   std::mt19937 random(1);
   const std::string_view lines[] = {"EHLO x",
                                     "EHLO",
@@ -531,6 +650,8 @@ TEST(Session, RepliesAreWellFormed) {
                                     "VRFY x",
                                     "HELP",
                                     "EXPN",
+                                    "STARTTLS",
+                                    "STARTTLS x",
                                     "FOO",
                                     "GET /"};
   Session session(rules);
@@ -547,10 +668,12 @@ TEST(Session, RepliesAreWellFormed) {
     }
     const bool ends = decision.action == Action::close || decision.action == Action::quit;
     if (ends || decision.action == Action::data || (decision.action == Action::bdat && decision.bdat.last)) {
+      rules.starttls = static_cast<StartTls>(random() % 3);
       session = Session(rules);
       continue;
     }
     session.apply(decision);
+    if (decision.action == Action::starttls) session.tls_started();
     if (session.recipients_pending() > 0) session.recipient_replied(random() % 2 == 0);
   }
 }
@@ -590,6 +713,8 @@ TEST(Session, NothingIsAllocated) {
 // An oracle in other terms: a list of what became of each recipient, and flags. It does not parse: it
 // is told what each line of the walk is.
 struct Model {
+  StartTls starttls = StartTls::off;
+  bool secured = false;
   bool hello = false;
   bool esmtp = false;
   bool open = false;       // a transaction
@@ -634,6 +759,8 @@ enum class Kind {
   vrfy,
   vrfy_bad,
   help,
+  starttls,
+  starttls_bad,
   not_done,
   rubbish,
   broken_line,
@@ -675,6 +802,8 @@ const Phrase phrases[] = {
     {Kind::vrfy, "VRFY a"},
     {Kind::vrfy_bad, "VRFY"},
     {Kind::help, "HELP"},
+    {Kind::starttls, "StartTLS"},
+    {Kind::starttls_bad, "STARTTLS now"},
     {Kind::not_done, "AUTH PLAIN"},
     {Kind::rubbish, "XYZZY"},
     {Kind::broken_line, "NOOP\nNOOP", LineFault::bare_lf},
@@ -707,7 +836,37 @@ Expected expect(const Model& m, Kind kind, const SessionRules& rules, bool chunk
     if (const int why = no_message(); why != 0) return {Action::bdat_refuse, why};
     return good ? Expected{Action::bdat, 0} : Expected{Action::bdat_refuse, 501};
   };
+  if (m.starttls == StartTls::required && !m.secured) {
+    switch (kind) {
+      case Kind::chunk:
+      case Kind::chunk_empty:
+      case Kind::chunk_last:
+      case Kind::chunk_bad:
+        return {Action::bdat_refuse, 530};
+      case Kind::mail:
+      case Kind::mail_utf8:
+      case Kind::mail_big:
+      case Kind::mail_bad:
+      case Kind::mail_unknown:
+      case Kind::rcpt:
+      case Kind::rcpt_utf8:
+      case Kind::rcpt_bad:
+      case Kind::data:
+      case Kind::data_bad:
+      case Kind::vrfy:
+      case Kind::vrfy_bad:
+      case Kind::not_done:
+        return {Action::reply, 530};
+      default:
+        break;
+    }
+  }
   switch (kind) {
+    case Kind::starttls:
+    case Kind::starttls_bad:
+      if (m.secured) return {Action::reply, 503};
+      if (m.starttls == StartTls::off) return {Action::reply, 502};
+      return kind == Kind::starttls ? Expected{Action::starttls, 220} : Expected{Action::reply, 501};
     case Kind::helo:
       return {Action::greet, 0};
     case Kind::ehlo:
@@ -769,10 +928,11 @@ TEST(Session, RandomWalkAgainstTheModel) {
       given != nullptr ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device{}();
   std::cout << "RINGMX_TEST_SEED=" << seed << '\n';
   std::mt19937 random(seed);
-  const SessionRules rules{
+  SessionRules rules{
       .message_size_limit = 100, .recipient_limit = 3, .error_limit = 12, .junk_command_limit = 8};
   Session session(rules);
   Model m;
+  std::size_t handshakes = 0;
   std::size_t messages = 0;
   std::size_t closes = 0;
   for (int step = 0; step < 1'000'000; ++step) {
@@ -797,6 +957,7 @@ TEST(Session, RandomWalkAgainstTheModel) {
     if (random() % 2 == 0) {
       Kind wanted = Kind::ehlo;
       if (m.hello) wanted = Kind::mail;
+      if (m.hello && !m.secured && m.starttls != StartTls::off) wanted = Kind::starttls;
       if (m.open) wanted = m.count('+') > 0 ? Kind::chunk : Kind::rcpt;
       if (m.open && m.count('+') > 0 && random() % 2 == 0) wanted = m.chunked ? Kind::chunk_last : Kind::data;
       for (const Phrase& p : phrases) {
@@ -820,6 +981,12 @@ TEST(Session, RandomWalkAgainstTheModel) {
     if (expected.action != Action::close &&
         (error ? m.errors >= rules.error_limit : junk && m.junk >= rules.junk_command_limit)) {
       expected = {Action::close, 421};
+    }
+
+    // As the owner must.
+    while (expected.action == Action::starttls && m.count('?') > 0) {
+      session.recipient_replied(false);
+      m.recipients[m.recipients.find('?')] = '-';
     }
 
     const Decision decision = session.decide({phrase->line, phrase->fault}, offered);
@@ -859,9 +1026,18 @@ TEST(Session, RandomWalkAgainstTheModel) {
       case Action::rset:
         m.clear();
         break;
+      case Action::starttls:
+        session.tls_started();
+        m.clear();
+        m.hello = m.esmtp = false;
+        m.secured = true;
+        ++handshakes;
+        break;
       case Action::close:
+        rules.starttls = static_cast<StartTls>(random() % 3);
         session = Session(rules);
         m = {};
+        m.starttls = rules.starttls;
         ++closes;
         break;
       case Action::reply:
@@ -878,6 +1054,7 @@ TEST(Session, RandomWalkAgainstTheModel) {
       m.clear();
       ++messages;
     }
+    ASSERT_EQ(session.secured(), m.secured);
     ASSERT_EQ(session.greeted(), m.hello);
     ASSERT_EQ(session.esmtp(), m.esmtp);
     ASSERT_EQ(session.in_transaction(), m.open);
@@ -886,6 +1063,7 @@ TEST(Session, RandomWalkAgainstTheModel) {
   }
   EXPECT_GT(messages, 10000U);
   EXPECT_GT(closes, 1000U);
+  EXPECT_GT(handshakes, 1000U);
 }
 
 }  // namespace

@@ -16,12 +16,14 @@ enum class Extension : std::uint16_t {
   chunking = 1 << 4,               // RFC 3030
   dsn = 1 << 5,                    // RFC 3461
   enhanced_status_codes = 1 << 6,  // RFC 2034
+  starttls = 1 << 7,               // RFC 3207; see ExtensionSet::all()
 };
 
 class ExtensionSet {
  public:
   constexpr ExtensionSet() noexcept = default;
   constexpr explicit ExtensionSet(std::uint16_t bits) noexcept : bits_(bits) {}
+  // What can be offered to whoever asks. STARTTLS is not among them: it depends on the session.
   static constexpr ExtensionSet all() noexcept { return ExtensionSet(0x7f); }
   [[nodiscard]] constexpr bool has(Extension e) const noexcept {
     return (bits_ & static_cast<std::uint16_t>(e)) != 0;

@@ -22,7 +22,7 @@ enum class Verb : std::uint8_t {
   quit,
   vrfy,
   help,
-  starttls,  // a room of its own later; until then "not implemented"
+  starttls,
   expn,
   auth,
   etrn,

@@ -11,7 +11,19 @@
 namespace ringmx::smtp {
 
 // What a reply of the upstream answers.
-enum class Stage : std::uint8_t { greeting, ehlo, helo, mail, rcpt, data, message, bdat, rset, quit };
+enum class Stage : std::uint8_t {
+  greeting,
+  ehlo,
+  helo,
+  starttls,
+  mail,
+  rcpt,
+  data,
+  message,
+  bdat,
+  rset,
+  quit
+};
 inline constexpr std::size_t stage_count = static_cast<std::size_t>(Stage::quit) + 1;
 [[nodiscard]] std::string_view stage_name(Stage s) noexcept;  // for a metric's label
 

@@ -16,7 +16,7 @@ namespace ringmx::smtp {
 // message's whole way, and only as good as the upstream's.
 inline constexpr ExtensionSet hop_by_hop{static_cast<std::uint16_t>(
     static_cast<std::uint16_t>(Extension::pipelining) | static_cast<std::uint16_t>(Extension::size) |
-    static_cast<std::uint16_t>(Extension::chunking))};
+    static_cast<std::uint16_t>(Extension::chunking) | static_cast<std::uint16_t>(Extension::starttls))};
 
 // Appends "MAIL FROM:<mailbox> parameters\r\n". The parameters pass as the client wrote them, but
 // for SIZE and BODY, which are left out if the upstream does not offer their extension: both only

@@ -12,6 +12,9 @@
 
 namespace ringmx::smtp {
 
+// RFC 3207. required: without TLS nothing but greetings, STARTTLS itself, and what harms nobody.
+enum class StartTls : std::uint8_t { off, optional, required };
+
 // What one listener demands of its sessions; shared by all of them, immutable. A limit on recipients,
 // errors or junk commands of 0 is none.
 struct SessionRules {
@@ -24,6 +27,7 @@ struct SessionRules {
   // Likewise for NOOP, RSET, VRFY, HELP, a second HELO or EHLO, and an empty BDAT.
   std::uint32_t junk_command_limit = 100;
   bool bare_lf_ends_line = false;  // lenient command lines
+  StartTls starttls = StartTls::off;
 };
 
 // The longest line that any command of a session may have under `rules` when `offered` is offered:
@@ -42,6 +46,8 @@ enum class Action : std::uint8_t {
   bdat_refuse,  // `bdat.size` octets follow and are to be dropped; then send `reply`. A transaction, if
                 // any, has failed with it (see chunk_failed()): its message lacks a chunk for good
   rset,         // send `reply` (250); drop the transaction
+  starttls,     // nothing of the client's may be here already; send `reply` (220), shake hands, then
+                // tls_started(); a transaction, if any, is dropped
   quit,         // send `reply` (221) and close
   close,        // send `reply` (421; 501 for a BDAT of unknown length) and close
 };
@@ -70,9 +76,15 @@ class Session {
   // line. Changes nothing. Not to be asked while a message is on its way, from apply() of a data or
   // of the last bdat to transaction_ended(): what follows may be message, not command.
   [[nodiscard]] Decision decide(const Line& line, ExtensionSet offered) const noexcept;
-  // The owner acts on `decision`. One that ends or begins a transaction (greet.., mail, rset) may have
-  // to wait for the recipients_pending(): their replies would be taken for those of the next.
+  // The owner acts on `decision`. One that ends or begins a transaction (greet.., mail, rset,
+  // starttls) may have to wait for the recipients_pending(): their replies would be taken for those of the
+  // next.
   void apply(const Decision& decision) noexcept;
+
+  // The handshake is done, after a starttls or at once (implicit TLS). All that was learnt in clear
+  // text is forgotten (RFC 3207 section 4.2), but errors and junk stay counted: a client could else
+  // make its limits anew. Requires recipients_pending() == 0.
+  void tls_started() noexcept;
 
   // The upstream's word on the oldest RCPT that has none yet. Requires recipients_pending() > 0.
   void recipient_replied(bool accepted) noexcept;
@@ -85,6 +97,7 @@ class Session {
   void chunk_accepted() noexcept;
   void chunk_failed() noexcept;
 
+  [[nodiscard]] bool secured() const noexcept { return secured_; }
   // HELO or EHLO was accepted.
   [[nodiscard]] bool greeted() const noexcept { return state_ != State::connected; }
   // The last greeting was EHLO.
@@ -110,6 +123,7 @@ class Session {
   void judge_mail(const Command& command, ExtensionSet offered, Decision& decision) const noexcept;
   void judge_rcpt(const Command& command, ExtensionSet offered, Decision& decision) const noexcept;
   void judge_bdat(const Command& command, ExtensionSet offered, Decision& decision) const noexcept;
+  [[nodiscard]] bool barred(Verb verb) const noexcept;
   [[nodiscard]] std::string_view why_no_message() const noexcept;
   [[nodiscard]] bool junk(const Decision& decision) const noexcept;
   void reset(State state) noexcept;
@@ -120,6 +134,7 @@ class Session {
   std::uint32_t errors_ = 0;
   std::uint32_t junk_commands_ = 0;
   State state_ = State::connected;
+  bool secured_ = false;  // by TLS
   bool esmtp_ = false;
   bool smtputf8_ = false;           // MAIL of this transaction said so
   bool recipient_refused_ = false;  // one was, in this transaction
