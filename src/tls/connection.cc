@@ -18,6 +18,7 @@ namespace tls {
 namespace {
 
 constexpr std::size_t header_size = 5;
+constexpr std::size_t max_record = 16384;
 constexpr std::size_t max_hello = 16384;  // with post-quantum shares they have 2 KiB
 constexpr std::string_view protocol = "smtp";
 
@@ -182,8 +183,8 @@ struct Connection::Callbacks {
     auto* const self = static_cast<Connection*>(store->userCtx);
     if (good == 0 && self->verify_error_ == 0) self->verify_error_ = store->error;
     if (store->totalCerts > 0) self->present(store->certs[0].buffer, store->certs[0].length);
-    const bool lenient =
-        self->server_ != nullptr && self->server_->client_certificates() == ClientCertificates::request;
+    const bool lenient = self->server_ ? self->server_->client_certificates() == ClientCertificates::request
+                                       : !self->client_->verifies();
     return good != 0 || lenient ? 1 : 0;
   }
 };
@@ -227,12 +228,9 @@ Connection::Connection(std::shared_ptr<const ClientContext> context, std::string
     good = good && wolfSSL_UseSNI(ssl, WOLFSSL_SNI_HOST_NAME, name.data(),
                                   static_cast<word16>(name.size())) == WOLFSSL_SUCCESS;
   }
-  if (client_->verifies()) {
-    wolfSSL_set_verify(ssl, WOLFSSL_VERIFY_PEER, Callbacks::verify);
-    good = good && wolfSSL_check_domain_name(ssl, name.c_str()) == WOLFSSL_SUCCESS;
-  } else {
-    wolfSSL_set_verify(ssl, WOLFSSL_VERIFY_NONE, nullptr);
-  }
+  // Where nothing is verified, what was presented is still a fact.
+  wolfSSL_set_verify(ssl, WOLFSSL_VERIFY_PEER, Callbacks::verify);
+  if (client_->verifies()) good = good && wolfSSL_check_domain_name(ssl, name.c_str()) == WOLFSSL_SUCCESS;
   if (resume != nullptr) good = good && wolfSSL_set_session(ssl, resume->get()) == WOLFSSL_SUCCESS;
   if (!good) throw std::runtime_error("wolfSSL: can't set up a connection to " + name);
   std::string_view nothing;
@@ -266,8 +264,16 @@ Progress Connection::feed(std::string_view& wire) {
       fail(Reason::decode, Alert::decode_error, "the ClientHello is malformed");
     }
     if (progress_ == Progress::failed) return progress_;
-    std::string().swap(message_);
-    const std::string records = std::exchange(hello_, {});
+    std::string().swap(record_);
+    // wolfSSL wants a message's header in one record; so it gets records of its own.
+    const std::string message = std::exchange(message_, {});
+    std::string records;
+    for (std::size_t at = 0; at < message.size(); at += max_record) {
+      const std::string_view part = std::string_view(message).substr(at, max_record);
+      records.append({static_cast<char>(RecordType::handshake), 3, 1, static_cast<char>(part.size() >> 8),
+                      static_cast<char>(part.size())});
+      records.append(part);
+    }
     std::string_view all = records;
     advance(all);
     if (progress_ != Progress::want_input || wire.empty()) return progress_;
@@ -288,23 +294,23 @@ std::size_t Connection::hello_size() const {
 bool Connection::gather_hello(std::string_view& wire) {
   while (!wire.empty()) {
     const std::size_t n = std::min(wanted_, wire.size());
-    hello_.append(wire.substr(0, n));
+    record_.append(wire.substr(0, n));
     wire.remove_prefix(n);
     wanted_ -= n;
     if (wanted_ > 0) return false;
-    if (record_at_ + header_size == hello_.size()) {
+    if (record_.size() == header_size) {
       if (!begin_record()) return false;
       continue;
     }
-    message_.append(hello_, record_at_ + header_size);
-    record_at_ = hello_.size();
+    message_.append(record_, header_size);
+    record_.clear();
     wanted_ = header_size;
     if (message_[0] != 1) {
       fail(Reason::decode, Alert::unexpected_message, "the first message is no ClientHello");
       return false;
     }
     if (message_.size() < 4) continue;
-    if (hello_size() > max_hello || hello_.size() > 2 * max_hello) {
+    if (hello_size() > max_hello) {
       fail(Reason::decode, Alert::decode_error, "the ClientHello is too long");
       return false;
     }
@@ -314,21 +320,20 @@ bool Connection::gather_hello(std::string_view& wire) {
 }
 
 bool Connection::begin_record() {
-  const auto octet = [this](std::size_t i) { return static_cast<unsigned char>(hello_[record_at_ + i]); };
+  const auto octet = [this](std::size_t i) { return static_cast<unsigned char>(record_[i]); };
   const RecordType type{octet(0)};
   const std::size_t length = static_cast<std::size_t>(octet(3) << 8 | octet(4));
   wanted_ = length;
-  const bool plausible = octet(1) == 3 && length > 0 && length <= 16384;
+  const bool plausible = octet(1) == 3 && length > 0 && length <= max_record;
   if (type == RecordType::handshake && plausible) return true;
-  if (type == RecordType::alert && plausible && record_at_ == 0) {
+  if (type == RecordType::alert && plausible && message_.empty()) {
     fail(Reason::alert_from_peer, Alert::none, "the client began with an alert");
-  } else if (record_at_ > 0) {
+  } else if (!message_.empty()) {
     fail(Reason::decode, Alert::unexpected_message, "a record that is no part of a ClientHello");
   } else if (octet(0) >= 0x80 && octet(2) == 1) {
     fail(Reason::no_shared_version, Alert::protocol_version, "the client speaks SSL 2.0");
   } else {
-    fail(Reason::not_tls, Alert::unexpected_message,
-         "this is not TLS: \"" + printable(std::string_view(hello_).substr(0, header_size)) + "\"");
+    fail(Reason::not_tls, Alert::unexpected_message, "this is not TLS: \"" + printable(record_) + "\"");
   }
   return false;
 }

@@ -101,9 +101,8 @@ class Connection {
   std::unique_ptr<WOLFSSL, FreeSsl> ssl_;
   // A server creates its WOLFSSL when the whole ClientHello is here: until then a connection costs next to
   // nothing, and the certificate can be chosen by what it says.
-  std::string hello_;    // records, as they came
-  std::string message_;  // what is in them
-  std::size_t record_at_ = 0;
+  std::string record_;   // the one that is coming
+  std::string message_;  // what the ones before brought
   std::string_view input_;
   std::size_t wanted_ = 5;
   std::string output_;
