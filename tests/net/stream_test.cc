@@ -789,6 +789,48 @@ TEST_P(StreamTest, AResetIsAnError) {
   EXPECT_FALSE(owner.done()) << "it is the owner who closes";
 }
 
+TEST_P(StreamTest, BothDirectionsFailAtOnce) {
+  bool kept = false;
+  for (const bool more_is_queued : {false, true}) {
+    for (const bool receives_first : {false, true}) {
+      Owner other(world);
+      auto [fd, socket] = make_connection(GetParam());
+      Peer client(std::move(socket));
+      narrow(fd);
+      other.stream->open(fd);
+      if (receives_first) {
+        other.stream->resume();
+        settle();
+      }
+      other.stream->send_constant(more_than_fits);
+      settle();
+      other.stream->resume();
+      if (more_is_queued) fill_queue(*other.stream);
+      settle();
+      ASSERT_GT(other.stream->unsent(), 0U);
+      other.on_ended = [&](int) {
+        // What the kernel still sends stays, and what is queued behind it.
+        if (other.stream->unsent() == 0) return;
+        EXPECT_EQ(world.text.blocks_free() == 0, more_is_queued);
+        kept = true;
+      };
+      reset(client);
+      EXPECT_TRUE(run_until([&] { return !other.ended.empty() && other.stream->unsent() == 0; }));
+      settle();
+      ASSERT_EQ(other.ended.size(), 1U) << "told once, whichever of the two came first";
+      EXPECT_TRUE(other.ended[0] == EPIPE || other.ended[0] == ECONNRESET) << other.ended[0];
+      EXPECT_FALSE(other.done()) << "it is the owner who closes";
+      EXPECT_EQ(other.stream->held(), 0U);
+      EXPECT_EQ(world.text.blocks_in_use(), 0U);
+      EXPECT_EQ(world.receive.blocks_in_use(), world.receive.offered());
+      other.stream->close();
+      EXPECT_TRUE(run_until([&] { return other.done(); }));
+      EXPECT_EQ(other.ended.size(), 1U);
+    }
+  }
+  EXPECT_TRUE(kept);
+}
+
 TEST_P(StreamTest, CloseFromAFailureWhileTheKernelSends) {
   narrow();
   owner.on_ended = [&](int) {
