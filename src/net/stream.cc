@@ -89,6 +89,7 @@ void Stream::on_receive(int result, unsigned flags) {
   } else if (result != -ECANCELED) {
     if (result < 0) return fail(-result);
     ended_ = true;
+    if (failed_) return;  // the send had found it out, and told
     if (!ending_) return owner_.stream_ended(0);
     // It may still read: what is queued goes first, then flush() closes.
     if (shut_) return close();
