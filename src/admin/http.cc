@@ -60,14 +60,16 @@ Request parse_request(std::string_view bytes) noexcept {
 }
 
 std::string format_response(std::string_view status, std::string_view content_type, std::string_view body,
-                            bool head) {
+                            bool head, std::string_view fields) {
   std::string response("HTTP/1.1 ");
   response.append(status)
       .append("\r\nContent-Type: ")
       .append(content_type)
       .append("\r\nContent-Length: ")
       .append(std::to_string(body.size()))
-      .append("\r\nConnection: close\r\n\r\n");
+      .append("\r\nConnection: close\r\n")
+      .append(fields)
+      .append("\r\n");
   if (!head) response.append(body);
   return response;
 }

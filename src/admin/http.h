@@ -20,8 +20,8 @@ struct Request {
 // Reads the head of a request from the beginning of `bytes`; points into it.
 [[nodiscard]] Request parse_request(std::string_view bytes) noexcept;
 
-// A whole response. For HEAD the body is left out, but counted.
+// A whole response. For HEAD the body is left out, but counted. `fields`: further header lines, with CRLF.
 [[nodiscard]] std::string format_response(std::string_view status, std::string_view content_type,
-                                          std::string_view body, bool head);
+                                          std::string_view body, bool head, std::string_view fields = {});
 
 }  // namespace ringmx::admin

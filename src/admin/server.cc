@@ -12,7 +12,6 @@ namespace ringmx::admin {
 namespace {
 constexpr std::uint16_t buffer_group = 3;
 constexpr std::size_t request_limit = 8192;  // bytes
-constexpr ring::Duration patience{10000};    // from accept to close
 constexpr std::string_view plain = "text/plain; charset=utf-8";
 }  // namespace
 
@@ -24,7 +23,7 @@ class Server::Connection final : private net::Stream::Owner {
                 {server.received_, server.sent_}, *this) {
     stream_.open(fd);
     stream_.resume();
-    server_.reactor_.timers().set(timer_, server_.reactor_.now() + patience);
+    server_.reactor_.timers().set(timer_, server_.reactor_.now() + server_.patience_);
   }
   void close() { stream_.close(); }
 
@@ -45,9 +44,16 @@ class Server::Connection final : private net::Stream::Owner {
 
   [[nodiscard]] std::string respond(const Request& request) const {
     const bool head = request.method == "HEAD";
-    if (request.state != Request::State::complete)
-      return format_response("400 Bad Request", plain, "", false);
-    if (!head && request.method != "GET") return format_response("405 Method Not Allowed", plain, "", false);
+    switch (request.state) {
+      case Request::State::incomplete:
+        return format_response("431 Request Header Fields Too Large", plain, "", false);
+      case Request::State::bad:
+        return format_response("400 Bad Request", plain, "", false);
+      case Request::State::complete:
+        break;
+    }
+    if (!head && request.method != "GET")
+      return format_response("405 Method Not Allowed", plain, "", false, "Allow: GET, HEAD\r\n");
     if (request.path == "/metrics") {
       std::string content_type;
       const std::string page = server_.pages_.metrics(request.accept, content_type);
@@ -68,9 +74,11 @@ class Server::Connection final : private net::Stream::Owner {
   net::Stream stream_;
 };
 
-Server::Server(ring::Reactor& reactor, net::Socket socket, std::uint32_t max_connections, Pages pages)
+Server::Server(ring::Reactor& reactor, net::Socket socket, std::uint32_t max_connections, Pages pages,
+               ring::Duration patience)
     : reactor_(reactor),
       max_connections_(max_connections),
+      patience_(patience),
       pages_(std::move(pages)),
       pool_(4096, 64),
       buffers_(reactor, pool_, buffer_group, 8, 64),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -23,7 +24,9 @@ struct Pages {
 // The operator's HTTP side, on one reactor: it may be slow, and nobody's mail waits for it.
 class Server final : private net::Acceptor::Owner {
  public:
-  Server(ring::Reactor& reactor, net::Socket socket, std::uint32_t max_connections, Pages pages);
+  // `patience`: from accept to close.
+  Server(ring::Reactor& reactor, net::Socket socket, std::uint32_t max_connections, Pages pages,
+         ring::Duration patience = std::chrono::seconds(10));
   ~Server() override;
 
   void start() { acceptor_.start(); }
@@ -40,6 +43,7 @@ class Server final : private net::Acceptor::Owner {
 
   ring::Reactor& reactor_;
   std::uint32_t max_connections_;
+  ring::Duration patience_;
   Pages pages_;
   ring::ReceivePool pool_;
   ring::ReceiveBuffers buffers_;

@@ -190,6 +190,7 @@ void Stream::on_receive(int result, unsigned flags) {
     if (secured_ && !secured_->ended && !ending_) return fail(EPROTO);
     const bool known = ended_;  // a record had said so
     ended_ = true;
+    if (failed_) return;  // the send had found it out, and told
     if (!ending_ && !known) return owner_->stream_ended(0);
     // It may still read: what is queued goes first, then flush() closes.
     if (shut_) return close();

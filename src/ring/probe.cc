@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -47,45 +48,83 @@ std::string why_no_ring(int error) {
   }
 }
 
-// A multishot receive out of a provided buffer ring, once around. 0 or an errno.
-int try_receive(io_uring& ring) {
+// Submits what was prepared, and waits for a completion that has `flags`. 0 or an errno.
+int complete(io_uring& ring, unsigned flags, int& result) {
+  io_uring_cqe* cqe = nullptr;
+  __kernel_timespec patience{.tv_sec = 5, .tv_nsec = 0};
+  const int error = io_uring_submit_and_wait_timeout(&ring, &cqe, 1, &patience, nullptr);
+  if (error < 0) return -error;
+  result = cqe->res;
+  const bool as_wanted = (cqe->flags & flags) == flags;
+  io_uring_cqe_seen(&ring, cqe);
+  if (result < 0) return -result;
+  return as_wanted ? 0 : EINVAL;
+}
+
+// A multishot accept, once around. 0 or an errno. A unix socket with a name of the kernel's choice: there
+// need be no network.
+int try_accept(io_uring& ring) {
+  const int listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un name{.sun_family = AF_UNIX, .sun_path = {}};
+  auto* const address = reinterpret_cast<sockaddr*>(&name);
+  socklen_t size = sizeof name;
+  int error = 0;
+  int accepted = -1;
+  if (listening < 0 || client < 0 || bind(listening, address, sizeof name.sun_family) != 0 ||
+      listen(listening, 1) != 0 || getsockname(listening, address, &size) != 0 ||
+      connect(client, address, size) != 0) {
+    error = errno;
+  } else {
+    io_uring_prep_multishot_accept(io_uring_get_sqe(&ring), listening, nullptr, nullptr, SOCK_CLOEXEC);
+    error = complete(ring, IORING_CQE_F_MORE, accepted);
+  }
+  for (const int fd : {listening, client, accepted})
+    if (fd >= 0) close(fd);
+  return error;
+}
+
+// A multishot receive out of a provided buffer ring in `memory`, once around. 0 or an errno.
+int try_receive(io_uring& ring, void* memory) {
   constexpr unsigned entries = 8;
-  constexpr std::size_t ring_size = 4096;
+  auto* const buffers = static_cast<io_uring_buf_ring*>(memory);
+  io_uring_buf_ring_init(buffers);
+  io_uring_buf_reg registration{};
+  registration.ring_addr = reinterpret_cast<std::uint64_t>(memory);
+  registration.ring_entries = entries;
+  if (const int error = -io_uring_register_buf_ring(&ring, &registration, 0); error != 0) return error;
   std::array<int, 2> pair{};
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0) return errno;
-  void* memory = mmap(nullptr, ring_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  int error = memory == MAP_FAILED ? errno : 0;
-  if (error == 0) {
-    auto* buffers = static_cast<io_uring_buf_ring*>(memory);
-    io_uring_buf_ring_init(buffers);
-    io_uring_buf_reg registration{};
-    registration.ring_addr = reinterpret_cast<std::uint64_t>(memory);
-    registration.ring_entries = entries;
-    error = -io_uring_register_buf_ring(&ring, &registration, 0);
-    std::array<char, 16> buffer{};
-    if (error == 0) {
-      io_uring_buf_ring_add(buffers, buffer.data(), buffer.size(), 0, io_uring_buf_ring_mask(entries), 0);
-      io_uring_buf_ring_advance(buffers, 1);
-      io_uring_sqe* entry = io_uring_get_sqe(&ring);
-      io_uring_prep_recv_multishot(entry, pair[0], nullptr, 0, 0);
-      entry->flags |= IOSQE_BUFFER_SELECT;
-      if (write(pair[1], "x", 1) != 1) error = EIO;
-      io_uring_cqe* cqe = nullptr;
-      __kernel_timespec patience{.tv_sec = 5, .tv_nsec = 0};
-      const int result = io_uring_submit_and_wait_timeout(&ring, &cqe, 1, &patience, nullptr);
-      if (error == 0 && result < 0) error = -result;
-      if (error == 0 && cqe->res < 0) error = -cqe->res;
-      if (error == 0 && (cqe->flags & (IORING_CQE_F_MORE | IORING_CQE_F_BUFFER)) !=
-                            (IORING_CQE_F_MORE | IORING_CQE_F_BUFFER)) {
-        error = EINVAL;
-      }
-    }
-  }
+  char* const buffer = static_cast<char*>(memory) + sizeof(io_uring_buf) * entries;
+  io_uring_buf_ring_add(buffers, buffer, 16, 0, io_uring_buf_ring_mask(entries), 0);
+  io_uring_buf_ring_advance(buffers, 1);
+  io_uring_sqe* entry = io_uring_get_sqe(&ring);
+  io_uring_prep_recv_multishot(entry, pair[0], nullptr, 0, 0);
+  entry->flags |= IOSQE_BUFFER_SELECT;
+  int received = 0;
+  const int error =
+      write(pair[1], "x", 1) == 1 ? complete(ring, IORING_CQE_F_MORE | IORING_CQE_F_BUFFER, received) : EIO;
   close(pair[0]);
   close(pair[1]);
-  // The ring goes first: until then the kernel may still look at the buffers. See the caller.
+  return error;
+}
+
+// All that the reactor needs, on a ring of its own. 0 or an errno.
+int try_everything() {
+  constexpr std::size_t page = 4096;
+  io_uring ring{};
+  io_uring_params params{};
+  params.flags = setup_flags;
+  if (const int error = -io_uring_queue_init_params(8, &ring, &params); error != 0) return error;
+  constexpr unsigned features = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP;
+  int error = (params.features & features) == features ? 0 : EINVAL;
+  void* memory = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) error = errno;
+  if (error == 0) error = try_accept(ring);
+  if (error == 0) error = try_receive(ring, memory);
+  // The ring goes first: until then the kernel may still look at the buffers.
   io_uring_queue_exit(&ring);
-  if (memory != MAP_FAILED) munmap(memory, ring_size);
+  if (memory != MAP_FAILED) munmap(memory, page);
   return error;
 }
 
@@ -93,20 +132,7 @@ int try_receive(io_uring& ring) {
 
 Probe probe() {
   Probe result;
-  io_uring ring{};
-  io_uring_params params{};
-  params.flags = setup_flags;
-  int error = -io_uring_queue_init_params(8, &ring, &params);
-  if (error == 0) {
-    const unsigned features = params.features;
-    error = (features & IORING_FEAT_EXT_ARG) == 0 || (features & IORING_FEAT_NODROP) == 0 ? EINVAL : 0;
-    if (error == 0) {
-      error = try_receive(ring);
-    } else {
-      io_uring_queue_exit(&ring);
-    }
-  }
-  if (error != 0) {
+  if (const int error = try_everything(); error != 0) {
     result.summary = why_no_ring(error);
     return result;
   }

@@ -18,8 +18,8 @@ struct Probe {
       summary;  // usable: what was chosen, one line for the log; else: why not and what to do about it
 };
 
-// Tries on a ring of its own, with a socket pair, all that the reactor needs: the set-up flags, the
-// operations, a provided buffer ring and a multishot receive from it. Kernel 6.1 has it all.
+// Tries on a ring of its own all that the reactor needs: the set-up flags, a multishot accept, a provided
+// buffer ring and a multishot receive from it. Kernel 6.1 has it all.
 [[nodiscard]] Probe probe();
 
 }  // namespace ringmx::ring

@@ -129,6 +129,9 @@ TEST(FormatResponse, WholeOrHead) {
   EXPECT_EQ(format_response("200 OK", "text/plain", "ready\n", true), head);
   EXPECT_EQ(format_response("404 Not Found", "a/b", "", false),
             "HTTP/1.1 404 Not Found\r\nContent-Type: a/b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+  EXPECT_EQ(format_response("405 Method Not Allowed", "a/b", "", false, "Allow: GET\r\n"),
+            "HTTP/1.1 405 Method Not Allowed\r\nContent-Type: a/b\r\nContent-Length: 0\r\n"
+            "Connection: close\r\nAllow: GET\r\n\r\n");
   const std::string large(100'000, 'x');
   EXPECT_TRUE(format_response("200 OK", "a/b", large, false)
                   .ends_with("Content-Length: 100000\r\nConnection: close\r\n\r\n" + large));

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clients of every kind: what they send, and however they cut it, arrives as they meant it."""
 
+import select
 import smtplib
 
 import harness
@@ -358,6 +359,36 @@ class Extensions(harness.TestCase):
         offered = set(self.offered(proxy))
         self.assertFalse(offered & {"DSN", "SMTPUTF8"}, offered)
         self.assertIn("8BITMIME", offered)
+
+    def test_what_the_upstream_offers_is_learnt_anew_on_reconnect(self):
+        sink = self.sink()
+        proxy = self.ringmx([sink])
+        both = {"DSN", "8BITMIME"}
+        self.assertLessEqual(both, set(self.offered(proxy)))
+        for now in (self.ALL - {"DSN"}, self.ALL - {"8BITMIME"}, self.ALL):
+            sink.extensions = set(now)
+            sink.drop_connections()
+            self.assertEqual(set(self.offered(proxy)) & both, now & both)
+
+    def test_mail_and_rcpt_leave_in_one_write_if_the_upstream_has_pipelining(self):
+        for pipelining in (True, False):
+            there = []  # with MAIL, in the same segment or before its answer
+
+            def at_mail(connection, usual, pipelining=pipelining, there=there):
+                if not pipelining and select.select([connection.socket], [], [], 0.1 * harness.TIMEOUT_SCALE)[0]:
+                    connection.receive()
+                there.append(connection.input)
+                connection.send(usual)
+
+            upstream = self.upstream({"mail": at_mail}, extensions=["PIPELINING"] if pipelining else ["8BITMIME"])
+            proxy = self.ringmx([upstream])
+            with self.subTest(pipelining=pipelining), proxy.client() as client:
+                client.ehlo()
+                for _ in range(3):  # on a new connection, and on one that is used again
+                    client.deliver()
+                client.quit()
+                rcpt = b"RCPT TO:<recipient@example.test>\r\n" if pipelining else b""
+                self.assertEqual(there, [rcpt] * 3)
 
     def test_what_is_not_offered_is_not_accepted(self):
         sink = self.sink()

@@ -522,9 +522,11 @@ class UpstreamConnection:
         self.socket = connected
         self.number = number
         self.input = b""
+        self.octets_sent = 0
         self.commands = []
 
     def send(self, octets):
+        self.octets_sent += len(octets)
         self.socket.sendall(octets)
 
     def receive(self):

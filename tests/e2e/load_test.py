@@ -3,6 +3,7 @@
 
 import os
 import re
+import time
 
 import harness
 
@@ -67,6 +68,12 @@ class Load(harness.TestCase):
         # Back-pressure all the way: 20 senders share 16 buffers of 16 KiB.
         self.relay(100, "-s", "20", "-l", str(1 << 20),
                    server={"receive_memory": "1MiB", "session_memory": "64KiB"})
+
+    def test_nothing_waits(self):
+        """A reply that waited for a delayed acknowledgement would cost 40 ms, each time."""
+        started = time.monotonic()
+        messages, _ = self.relay(200, "-d", "-s", "1", "-l", "4096")
+        self.assertLess((time.monotonic() - started) / messages, 0.02 * harness.TIMEOUT_SCALE)
 
     def test_several_recipients(self):
         self.relay(2000, "-s", "20", "-r", "20", "-l", "2000")

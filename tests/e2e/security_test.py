@@ -17,10 +17,13 @@ from harness import Closed
 # SMTP smuggling (CVE-2023-51764, -51765, -51766): what some server takes for the end of data.
 ENDS_OF_DATA = [b"\n.\n", b"\r.\r", b"\r.\n", b"\n.\r", b"\n.\r\n", b"\r\n.\n", b"\r.\r\n", b"\r\n.\r",
                 b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\r\n.\r\r\n", b"\r\r\n.\r\r\n"]
-SMUGGLED = (b"MAIL FROM:<smuggled@example.test>\r\nRCPT TO:<victim@example.test>\r\nDATA\r\n"
-            b"Subject: smuggled\r\n\r\nx\r\n")
-HEAD = b"Subject: carrier\r\n\r\nbefore"
+SMUGGLED = b"MAIL FROM:<smuggled@b>\r\nRCPT TO:<victim@b>\r\nDATA\r\n\r\nx\r\n"
+HEAD = b"\r\nbefore"
 ENVELOPE = b"MAIL FROM:<sender@example.test>\r\nRCPT TO:<recipient@example.test>\r\n"
+# The way to where an attack begins.
+GREETED = [(b"EHLO x\r\n", (250,))]
+BEGUN = GREETED + [(ENVELOPE, (250, 250))]
+IN_DATA = BEGUN + [(b"DATA\r\n", (354,))]
 
 
 def mended(octets):
@@ -35,68 +38,85 @@ def mended_data(octets):
     return mended(re.sub(rb"(?<=\r\n)\.(?!\n)", b"", b"\r\n" + octets)[2:])
 
 
-def grouped(sessions):
-    """The clients of each sequence."""
-    groups = {}
-    for sequence, client in sessions:
-        groups.setdefault(sequence, []).append(client)
-    return groups.items()
+# Where a sanitizer makes everything slow, not every place to cut at is tried.
+STEP = 1 if harness.LOAD_SCALE >= 1 else 5
 
 
-def every_cut(sequences):
-    return {sequence: range(1, len(sequence)) for sequence in sequences}
+def cuts(octets, step=STEP):
+    """The octets in two segments, cut at every place; and each octet a segment of its own."""
+    ways = [(octets[:n], octets[n:]) for n in range(1, len(octets), step)]
+    return ways + [tuple(octets[n:n + 1] for n in range(len(octets)))]
 
 
 class Split(harness.TestCase):
-    """Byte sequences, each cut in two at every place, each half handled by ringmx on its own."""
+    """Byte sequences, each in as many segments as it is cut into, each handled by ringmx on its own.
 
-    def sessions(self, proxy, listener, preamble, codes, cuts):
-        """Opens a session for every cut of every sequence (`cuts`: sequence, places to cut it at),
-        and brings it through the preamble. Returns [(sequence, client)], both halves sent."""
-        halves = []
-        for sequence, places in cuts.items():
-            for cut in places:
-                client = proxy.client(listener)
-                self.addCleanup(client.close)
-                client.send(preamble)
-                halves.append((sequence, cut, client))
-        for _, _, client in halves:
-            for code in codes:
-                client.expect(code)
-        for sequence, cut, client in halves:
-            client.send(sequence[:cut])
-        self.let_read(proxy, listener)
-        for sequence, cut, client in halves:
-            client.send(sequence[cut:])
-        return [(sequence, client) for sequence, _, client in halves]
+    A segment is sent when ringmx has counted the one before (ringmx_bytes_received_total): then it came
+    out of a receive of its own. That the kernel has acknowledged it (TCP_INFO, SIOCOUTQ) would say less,
+    since one receive may bring two segments. One scrape serves for all sessions that are under way."""
 
-    def let_read(self, proxy, listener):
-        """Returns when ringmx has taken what was sent to it before. All clients have one address,
-        so they are on one reactor, and it serves events in their order."""
-        for _ in range(2):
-            with proxy.client(listener) as client:
-                client.command("NOOP", 250)
+    def sessions(self, proxy, listener, opening, ways, greeting=True, at_once=300):
+        """Opens a session for each way to cut a sequence (`ways`: sequence, segments), brings it through the
+        opening (octets, codes of their replies), and sends the segments. Yields (sequence, segments, client),
+        many of them at a time."""
+        ways = sorted(((sequence, segments) for sequence, all in ways for segments in all),
+                      key=lambda way: len(way[1]))
+        for first in range(0, len(ways), at_once):
+            batch = [(*way, proxy.client(listener, greeting=greeting)) for way in ways[first:first + at_once]]
+            with contextlib.ExitStack() as open_sessions:
+                for _, _, client in batch:
+                    open_sessions.enter_context(client)
+                for octets, codes in opening:
+                    for _, _, client in batch:
+                        client.send(octets)
+                    for _, _, client in batch:
+                        for code in codes:
+                            client.expect(code)
+                self.send_segments(proxy, [(segments, client) for _, segments, client in batch])
+                yield from batch
+
+    def send_segments(self, proxy, batch):
+        def received():
+            return proxy.metrics().total("ringmx_bytes_received_total", side="client")
+
+        expected = received()
+        for n in range(max(len(segments) for segments, _ in batch)):
+            if n > 0:
+                harness.eventually(lambda: received() >= expected, "ringmx to receive a segment")
+                self.assertEqual(received(), expected)
+            for segments, client in batch:
+                if n < len(segments):
+                    client.send(segments[n])
+                    expected += len(segments[n])
+
+    def check_replies(self, client, sequence, segments, expected):
+        """`expected`: a set of codes for each reply; None stands for a close. Whether the session goes on."""
+        for codes in expected:
+            if codes is None:
+                client.expect_close()
+                return False
+            reply = client.reply()
+            self.assertIn(reply.code, codes, (sequence, segments, reply))
+        return True
 
 
 class Smuggling(Split):
     def check(self, proxy, listener, sink, framing, refusal=None):
         del sink.messages[:]
-        cuts, wanted = {}, {}
+        wanted = {}
         for end in ENDS_OF_DATA:
             for head in (HEAD, b""):  # in the middle, and at the very beginning
                 case = head + end + SMUGGLED
                 if framing == "DATA":
-                    command, sequence = b"DATA\r\n", case + b".\r\n"
+                    wanted[case + b".\r\n"] = mended_data(case)
                 else:
-                    command, sequence = b"", b"BDAT %d LAST\r\n" % len(case) + case
-                start = sequence.index(end + SMUGGLED)
-                cuts[sequence] = range(max(1, start - 2), start + len(end) + 4)
-                wanted[sequence] = mended_data(case) if framing == "DATA" else mended(case)
-        codes = (250, 250, 250, 354)[:4 if command else 3]
+                    wanted[b"BDAT %d LAST\r\n" % len(case) + case] = mended(case)
+        opening = IN_DATA if framing == "DATA" else BEGUN
+        ways = [(sequence, cuts(sequence)) for sequence in wanted]
         expected = []
-        for sequence, client in self.sessions(proxy, listener, b"EHLO x\r\n" + ENVELOPE + command, codes, cuts):
+        for sequence, segments, client in self.sessions(proxy, listener, opening, ways):
             reply = client.reply()
-            self.assertEqual(reply.code, refusal or 250, (sequence, reply))
+            self.assertEqual(reply.code, refusal or 250, (sequence, segments, reply))
             if refusal:
                 self.assertIn(b"5.6.11", reply.raw)
             else:
@@ -104,9 +124,19 @@ class Smuggling(Split):
             # Exactly one reply: the next one is the next command's.
             client.command("RSET", 250)
             client.quit()
-        self.assertFalse([c for commands in sink.commands.values() for c in commands if b"smuggled" in c])
+        self.check_upstream(sink, expected)
+
+    def check_upstream(self, sink, expected):
+        """It has got these messages, each of which it asked for, and not a word besides."""
         self.assertEqual(sink.refused, [])
         self.assertEqual(sorted(m.content for m in sink.messages), sorted(expected))
+        for message in sink.messages:
+            self.assertEqual(message.commands[:2], ENVELOPE.split(b"\r\n")[:2])
+            self.assertLessEqual({line[:5] for line in message.commands[2:]}, {b"DATA", b"BDAT "})
+        lines = [line for commands in sink.commands.values() for line in commands]
+        self.assertLessEqual({line[:4] for line in lines}, {b"EHLO", b"MAIL", b"RCPT", b"DATA", b"BDAT", b"RSET",
+                                                            b"QUIT"})
+        self.assertFalse([line for line in lines if b"smuggled" in line or b"victim" in line])
 
     def ringmx_for(self, sink, **listener):
         return self.ringmx([sink], listeners=[{"bare_newline": "normalize", "nul": "normalize", **listener},
@@ -131,43 +161,31 @@ class Smuggling(Split):
         self.check(proxy, 1, sink, "BDAT", refusal=550)
 
     def test_chunks_to_an_upstream_without_chunking(self):
-        # ringmx offers what it learnt from the upstream's last EHLO: it must lose CHUNKING after that.
-        sink = self.sink()
-        proxy = self.ringmx([{"address": sink.address, "reuse": False}],
-                            listeners=[{"bare_newline": "normalize"}])
-        for end in ENDS_OF_DATA:
-            case = HEAD + end + SMUGGLED
-            for cut in range(len(HEAD) - 1, len(HEAD) + len(end) + 2):
-                with self.subTest(end=end, cut=cut), proxy.client() as client:
-                    sink.extensions.add("CHUNKING")
-                    with proxy.client() as teacher:  # ringmx learns that there is CHUNKING
-                        teacher.ehlo()
-                        teacher.begin()
-                    self.assertIn("CHUNKING", client.ehlo())
-                    sink.extensions.remove("CHUNKING")
-                    # The line ends cut across chunks, too.
-                    client.send(ENVELOPE + b"BDAT %d\r\n" % cut + case[:cut] +
-                                b"BDAT %d LAST\r\n" % (len(case) - cut) + case[cut:])
-                    for _ in range(4):
-                        client.expect(250)
-                    client.quit()
-                    self.assertEqual(sink.messages[-1].content, mended(case))
-        self.assertFalse([c for commands in sink.commands.values() for c in commands if b"smuggled" in c])
-        self.assertEqual(sink.refused, [])
-
-    def test_every_octet_its_own_segment(self):
-        sink = self.sink()
+        sink = self.sink(extensions=set(harness.message_sink.EXTENSIONS) - {"CHUNKING"})
         proxy = self.ringmx_for(sink)
-        for end in ENDS_OF_DATA:
-            with proxy.client() as client:
-                client.ehlo()
-                client.begin()
-                client.command("DATA", 354)
-                client.send_bytewise(HEAD + end + SMUGGLED + b".\r\n")
-                client.expect(250)
+        self.check(proxy, 0, sink, "BDAT")
+        self.check(proxy, 1, sink, "BDAT", refusal=550)
+
+    def test_line_ends_cut_across_chunks(self):
+        for extensions in (set(), {"CHUNKING"}):
+            sink = self.sink(extensions=set(harness.message_sink.EXTENSIONS) - {"CHUNKING"} | extensions)
+            proxy = self.ringmx_for(sink)
+            wanted = {}
+            for end in ENDS_OF_DATA + [b"\r\n.\r\n", b"\r\n..\r\n"]:
+                case = HEAD + end + SMUGGLED
+                for cut in range(len(HEAD) - 1, len(HEAD) + len(end) + 2):
+                    wanted[b"BDAT %d\r\n" % cut + case[:cut] + b"BDAT %d LAST\r\n" % (len(case) - cut) + case[cut:]] = (
+                        mended(case))
+            expected = []
+            # The cut is the chunk's. And the segments end where the chunks do, or one octet later.
+            ways = [(sequence, [(sequence,), *[(sequence[:n], sequence[n:]) for n in
+                                              (sequence.rindex(b"BDAT"), sequence.rindex(b"BDAT") + 1)]])
+                    for sequence in wanted]
+            for sequence, segments, client in self.sessions(proxy, 0, BEGUN, ways):
+                self.check_replies(client, sequence, segments, [{250}, {250}])
                 client.quit()
-                self.assertEqual(sink.messages[-1].content, mended_data(HEAD + end + SMUGGLED))
-        self.assertEqual(len(sink.messages), len(ENDS_OF_DATA))
+                expected.append(wanted[sequence])
+            self.check_upstream(sink, expected)
 
     def test_one_policy_without_the_other(self):
         sink = self.sink()
@@ -201,20 +219,35 @@ class Smuggling(Split):
 
 
 class Commands(Split):
-    def check_one_reply(self, proxy, listener, sequences):
-        """sequence: the codes of its replies, and then the session goes on."""
-        sessions = self.sessions(proxy, listener, b"EHLO x\r\n", (250,), every_cut(sequences))
-        for sequence, clients in grouped(sessions):
-            with self.subTest(sequence=sequence):
-                for client in clients:
-                    for codes in sequences[sequence]:
-                        reply = client.reply()
-                        self.assertIn(reply.code, codes, reply)
-                    client.command("MAIL FROM:<a@example.test>", 250)
-                    client.quit()
+    def check_one_reply(self, proxy, listener, sequences, begun=False):
+        """sequence: the codes of its replies. Then the session goes on, where it was: there is no transaction,
+        or, if one had begun, it is still the same."""
+        opening = BEGUN if begun else GREETED
+        ways = [(sequence, cuts(sequence)) for sequence in sequences]
+        for sequence, segments, client in self.sessions(proxy, listener, opening, ways):
+            self.check_replies(client, sequence, segments, sequences[sequence])
+            if begun:
+                client.command("DATA", 354)
+                client.send(b"x\r\n.\r\n")
+                client.expect(250)
+            else:
+                client.command("RCPT TO:<c@example.test>", 503)
+                client.command("MAIL FROM:<a@example.test>", 250)
+            client.quit()
+        return sum(len(way[1]) for way in ways)
+
+    def check_within_a_transaction(self, sequences):
+        """And the upstream gets neither more recipients nor more commands."""
+        sink = self.sink()
+        proxy = self.ringmx([sink])
+        count = self.check_one_reply(proxy, 0, sequences, begun=True)
+        self.assertEqual(len(sink.messages), count)
+        for message in sink.messages:
+            self.assertEqual(message.commands, [*ENVELOPE.split(b"\r\n")[:2], b"DATA"])
 
     def test_bare_line_ends(self):
-        proxy = self.ringmx([self.sink()], listeners=[{}, {"bare_lf_in_commands": True}])
+        sink = self.sink()
+        proxy = self.ringmx([sink], listeners=[{}, {"bare_lf_in_commands": True}])
         refused = [{500}]
         self.check_one_reply(proxy, 0, {
             b"NOOP\nNOOP\r\n": refused,
@@ -234,9 +267,18 @@ class Commands(Split):
             b"NOOP\rNOOP\r\n": refused,
             b"NOOP\rNOOP\n": refused,
         })
+        self.assertEqual(sink.commands, {}, "the upstream was told")
+        self.check_within_a_transaction({
+            b"RCPT TO:<c@d>\rRCPT TO:<e@f>\r\n": refused,
+            b"RCPT TO:<c@d>\nRCPT TO:<e@f>\r\n": refused,
+            b"RCPT TO:<c@d>\nDATA\n.\nQUIT\r\n": refused,
+            b"RSET\rNOOP\r\n": refused,
+            b"DATA\n\r\n": refused,
+        })
 
     def test_forbidden_octets(self):
-        proxy = self.ringmx([self.sink()])
+        sink = self.sink()
+        proxy = self.ringmx([sink])
         bad = [{500, 501}]
         self.check_one_reply(proxy, 0, {
             b"MAIL FROM:<a\0@b>\r\n": bad,
@@ -254,7 +296,27 @@ class Commands(Split):
             b"MAIL FROM:<\xed\xa0\x80@example.test> SMTPUTF8\r\n": [{501, 553}],  # surrogate
             b"EHLO \xff\r\n": [{500, 501}],
             b"\xff\xfe\r\n": [{500}],
+            b"MAIL FROM:<\xc3\xa4@example.test> SMTPUTF\xb8\r\n": [{500, 501, 553, 555}],
         })
+        self.assertEqual(sink.commands, {}, "the upstream was told")
+        self.check_within_a_transaction({
+            b"RCPT TO:<c\0@d>\r\n": bad,
+            b"RCPT TO:<c\x7f@d>\r\n": bad,
+            b"RCPT TO:<\xe4@d>\r\n": [{553}],
+            b"RCPT TO:<c@\xc3\xa4.test>\r\n": [{553}],  # MAIL had no SMTPUTF8
+            b"RCPT TO:<c@d> NOTIFY=\xff\r\n": [{501, 555}],
+        })
+
+    def test_every_forbidden_octet(self):
+        proxy = self.ringmx([self.sink()], listeners=[{"error_limit": 1000}])
+        octets = [n for n in range(256) if not 0x20 <= n < 0x7f and n not in (0x0a, 0x0d)]
+        with proxy.client() as client:
+            client.ehlo()
+            for n in octets:
+                client.command(b"MAIL FROM:<a%c@example.test>" % n, *((500, 501) if n < 0x80 else (553,)))
+                client.command(b"NOOP a%cb" % n, 500, 501)
+                client.command(b"%cNOOP" % n, 500, 501)
+                client.command("RCPT TO:<b@example.test>", 503)
 
     def test_helo_cannot_smuggle_either(self):
         proxy = self.ringmx([self.sink()])
@@ -291,10 +353,71 @@ class Commands(Split):
             self.assertLessEqual(len(codes), 8)
 
 
-class Lines(harness.TestCase):
+class Lines(Split):
     def setUp(self):
         self.sink_ = self.sink()
-        self.proxy = self.ringmx([self.sink_], server={"receive_memory": "4MiB"})
+        self.proxy = self.ringmx([self.sink_], server={"receive_memory": "4MiB"},
+                                 listeners=[{"error_limit": 10_000, "junk_command_limit": 10_000}])
+
+    def check_cuts(self, line, code, places):
+        """The line again and again, cut in two at each of these places; the session goes on at the next one."""
+        places = list(places)
+        in_a_row = 100
+        batch = []
+        for first in range(0, len(places), in_a_row):
+            client = self.proxy.client()
+            self.addCleanup(client.close)
+            client.ehlo()
+            segments, rest = [], b""
+            for place in places[first:first + in_a_row]:
+                segments.append(rest + line[:place])
+                rest = line[place:]
+            batch.append((segments + [rest + b"NOOP\r\n"], client))
+        self.send_segments(self.proxy, batch)
+        for segments, client in batch:
+            for _ in segments[1:]:
+                client.expect(code)
+            client.expect(250)
+            client.quit()
+
+    def test_cut_at_every_place(self):
+        for length, code in ((511, 250), (512, 250), (513, 500)):
+            line = b"NOOP " + b"x" * (length - 7) + b"\r\n"
+            self.check_cuts(line, code, range(1, length, STEP))
+            ways = [(line, [cuts(line)[-1]])]  # octet by octet
+            for _, _, client in self.sessions(self.proxy, 0, GREETED, ways):
+                client.expect(code)
+                client.command("NOOP", 250)
+                client.quit()
+        self.check_cuts(b"x" * 4096 + b"\r\n", 500, range(1, 4098, STEP))
+        for length in (12287, 12288, 12289):
+            self.check_cuts(b"AUTH PLAIN " + b"x" * (length - 13) + b"\r\n", 500, range(1, length, 2 * STEP))
+        self.check_cuts(b"AUTH PLAIN " + b"x" * (12288 - 13) + b"\r\n", 500, range(2, 12288, 2 * STEP))
+        self.assertEqual(self.sink_.commands, {})
+
+    def test_text_lines_cut_at_every_place(self):
+        lines = [(length, range(1, length, STEP)) for length in (999, 1000, 1001)]
+        ends = [1, 2, 998, 1000, 4095, 4096, 65535, 65536, 65537, 131072, (1 << 20) - 2, (1 << 20) - 1]
+        lines += [(1 << 20, [place]) for place in ends]  # more of them would prove no more
+        batch, expected = [], []
+        for length, places in lines:
+            line = b"." + b"x" * (length - 3) + b"\r\n"
+            for first in range(0, len(places), 100):
+                client = self.proxy.client()
+                self.addCleanup(client.close)
+                client.ehlo()
+                client.begin()
+                client.command("DATA", 354)
+                segments, rest = [], b""
+                for place in places[first:first + 100]:
+                    segments.append(rest + b"." + line[:place])
+                    rest = line[place:]
+                batch.append((segments + [rest + b".\r\n"], client))
+                expected.append(line * len(places[first:first + 100]))
+        self.send_segments(self.proxy, batch)
+        for _, client in batch:
+            client.expect(250)
+        self.assertEqual(sorted(m.content for m in self.sink_.messages), sorted(expected))
 
     def test_commands(self):
         with self.proxy.client() as client:
@@ -329,13 +452,6 @@ class Lines(harness.TestCase):
             self.assertFalse(client.ready_within(0.05), "an answer before the line was over")
             client.command(b"", 500)
             client.command("NOOP", 250)
-
-    def test_auth(self):
-        with self.proxy.client() as client:
-            client.ehlo()
-            for length in (12287, 12288, 12289):
-                client.command(b"AUTH PLAIN " + b"x" * (length - 13), 500, 502, 503, 530, 538)
-                client.command("NOOP", 250)
 
     def test_memory_is_bounded(self):
         if harness.sanitized():
@@ -472,7 +588,7 @@ class Slow(harness.TestCase):
             self.assertEqual(client.replies_until_close()[-1].code, 421)
 
 
-class Early(harness.TestCase):
+class Early(Split):
     def test_before_the_greeting(self):
         proxy = self.ringmx([self.sink()], listeners=[{"greeting_delay": harness.duration(1)}])
         with proxy.client(greeting=False) as client:
@@ -517,24 +633,75 @@ class Early(harness.TestCase):
                 client.expect(code)
         self.assertEqual(len(sink.messages), 2)
 
+    def check_where(self, listener, before, after, in_step, out_of_step, messages=()):
+        """`before` asks for an answer that `after` has not waited for; or it has, where the cut is between the
+        two. The replies to either."""
+        sink = self.sink()
+        proxy = self.ringmx([sink], listeners=[listener])
+        expected = []
+        for sequence, segments, client in self.sessions(proxy, 0, [], [(before + after, cuts(before + after))]):
+            waited = len(segments) > 2 or segments[0] == before
+            self.check_replies(client, sequence, segments, in_step if waited else out_of_step)
+            expected += messages if waited or out_of_step == in_step else ()
+        self.assertEqual([m.content for m in sink.messages], expected)
+        self.assertEqual(sink.refused, [])
+
+    def test_before_the_greeting_cut_at_every_place(self):
+        sink = self.sink()
+        proxy = self.ringmx([sink], listeners=[{"greeting_delay": "60s"}])
+        for sequence in (b"EHLO x\r\n", b"EHLO x\r\n" + ENVELOPE + b"DATA\r\nx\r\n.\r\n", b"\r\n"):
+            for _, segments, client in self.sessions(proxy, 0, [], [(sequence, cuts(sequence))], greeting=False):
+                self.check_replies(client, sequence, segments, [{554}, None])
+        self.assertEqual(sink.commands, {})
+
+    def test_what_has_not_waited_cut_at_every_place(self):
+        ok, no = {250}, {554}
+        strict = {"forbid_unauth_pipelining": True}
+        envelope, body = b"EHLO x\r\n" + ENVELOPE, b"Subject: x\r\n\r\nx\r\n.\r\n"
+        self.check_where(strict, b"EHLO x\r\n", b"MAIL FROM:<a@b>\r\n", [ok, ok], [no, None])
+        self.check_where(strict, b"HELO x\r\n", b"NOOP\r\n", [ok, ok], [no, None])
+        self.check_where(strict, b"NOOP\r\n", b"NOOP\r\n", [ok, ok], [no, None])
+        self.check_where({}, b"EHLO x\r\n", b"MAIL FROM:<a@b>\r\n", [ok, ok], [ok, ok])
+        # By default a body before its 354 is the body all the same, and nothing else.
+        replies = [ok, ok, ok, {354}, ok, {221}]
+        self.check_where({}, envelope + b"DATA\r\n", body + b"QUIT\r\n", replies, replies,
+                         [b"Subject: x\r\n\r\nx\r\n"])
+
+    def test_a_body_before_354_cut_at_every_place(self):
+        """Where that is forbidden."""
+        sink = self.sink()
+        proxy = self.ringmx([sink], listeners=[{"forbid_unauth_pipelining": True}])
+        data, body = b"DATA\r\n", b"MAIL FROM:<smuggled@b>\r\nx\r\n.\r\n"
+        sent = 0
+        for sequence, segments, client in self.sessions(proxy, 0, BEGUN, [(data + body, cuts(data + body, 1))]):
+            if len(segments) > 2 or segments[0] == data:
+                sent += 1
+                self.check_replies(client, sequence, segments, [{354}, {250}])
+                client.quit()
+            else:
+                self.check_replies(client, sequence, segments, [{554}, None])
+        self.assertEqual([m.content for m in sink.messages], [body[:-3]] * sent)
+        self.assertFalse([c for commands in sink.commands.values() for c in commands if b"smuggled" in c])
+
     def test_other_protocols(self):
         hello = bytes.fromhex("16030100c8010000c40303") + bytes(range(1, 190))
-        proxy = self.ringmx([self.sink()])
+        sink = self.sink()
+        proxy = self.ringmx([sink])
         for octets in (b"GET / HTTP/1.1\r\nHost: mx.example.test\r\n\r\n",
                        b"POST / HTTP/1.1\r\nHost: mx.example.test\r\nContent-Length: 52\r\n\r\n"
                        b"EHLO x\r\nMAIL FROM:<smuggled@example.test>\r\nRCPT TO:<v@b>\r\n",
                        b"PUT /x HTTP/1.1\r\nMAIL FROM:<smuggled@example.test>\r\n",
                        b"OPTIONS * RTSP/1.0\r\n\r\n",
                        hello + b"\r\nEHLO x\r\n"):
-            with self.subTest(octets[:20]), proxy.client() as client:
-                client.send(octets)
-                replies = client.replies_until_close()
-                self.assertLessEqual(len(replies), 1)
-                for reply in replies:
-                    self.assertIn(reply.code, (221, 421, 500, 554))
+            ways = [(octets, [(octets,), *cuts(octets)])]
+            for opening in ([], GREETED):
+                for _, segments, client in self.sessions(proxy, 0, opening, ways):
+                    # One answer, at the first line, and no more of it is looked at.
+                    self.check_replies(client, octets, segments, [{221, 421}, None])
+        self.assertEqual(sink.commands, {})
 
 
-class RefusedData(harness.TestCase):
+class RefusedData(Split):
     """Row 12: the message behind a DATA that was refused is not read as commands, whoever refused it."""
 
     MESSAGE = (b"hello there\r\nRSET\r\nMAIL FROM:<smuggled@example.test>\r\nRCPT TO:<victim@example.test>\r\n"
@@ -554,7 +721,16 @@ class RefusedData(harness.TestCase):
                 client.expect(code)
             client.send(self.MESSAGE)
             self.assertEqual([reply.code for reply in client.replies_until_close()], [554])
+        # However it is cut: where DATA ends a segment the refusal may have come before the rest.
+        data = ENVELOPE + b"DATA\r\n"
+        for _, segments, client in self.sessions(proxy, 0, GREETED, [(data + self.MESSAGE, cuts(data + self.MESSAGE))],
+                                                 at_once=100):
+            replies = [reply.code for reply in client.replies_until_close()]
+            early = len(segments) > 2 or segments[0] == data
+            self.assertIn(replies, [codes, codes + [554]] if early else [codes], segments)
         self.assertEqual(upstream.accepted, [])
+        for connection in upstream.connections:
+            self.assertFalse([line for line in connection.commands if b"smuggled" in line or b"victim" in line])
 
     def test_by_the_session(self):
         self.check({"rcpt": lambda connection, usual: connection.send(b"550 5.1.1 No such user\r\n")}, [250, 550, 554])
@@ -573,46 +749,173 @@ class RefusedData(harness.TestCase):
             client.quit()
 
 
+class Answers(harness.TestCase):
+    """Row 12: what an upstream says that does not fit, cut in two at every place and octet by octet. The second
+    half leaves when ringmx has counted the first."""
+
+    def setUp(self):
+        self.upstream_ = self.upstream()
+        self.proxy = self.ringmx([{"address": self.upstream_.address, "retry_after": "0ms"}])
+
+    def octets_received(self):
+        return self.proxy.metrics().total("ringmx_bytes_received_total", side="upstream")
+
+    def connections(self):
+        return self.proxy.metrics().total("ringmx_upstream_connections_current")
+
+    def hung_up(self, connection):
+        try:
+            return connection.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def has_received(self, connection):
+        """Whether ringmx has all that this connection, the first since `before_`, has sent, or hung up on it."""
+        return self.octets_received() - self.before_ == connection.octets_sent or self.hung_up(connection)
+
+    def check(self, stage, octets, transaction):
+        """transaction(client): talks until the answer to `octets` is there; whether a message was accepted."""
+        for segments in [(octets,), *cuts(octets)]:
+            self.upstream_.close_connections()  # so there will be a new one
+            harness.eventually(lambda: self.connections() == 0, "the upstream connections to close")
+            self.before_ = self.octets_received()
+            del self.upstream_.accepted[:]
+            self.upstream_.reached.clear()
+
+            def says(connection, _, segments=segments):
+                for segment in segments:
+                    harness.eventually(lambda: self.has_received(connection), "ringmx to receive a segment")
+                    connection.send(segment)
+                return octets
+            says.accepts = octets.startswith(b"250 2.0.0 Ok\r\n")
+            self.upstream_.faults[stage] = says
+            with self.subTest(stage=stage, segments=segments), self.proxy.client() as client:
+                client.ehlo()
+                accepted = transaction(client)
+                self.upstream_.wait_until_reached(stage)
+                connection = self.upstream_.connections[-1]
+                harness.eventually(lambda: self.has_received(connection), "ringmx to receive the last segment")
+                self.assertEqual(len(self.upstream_.accepted), accepted)
+                # One reply was due, and one came: the next is that of the next command.
+                self.upstream_.faults.clear()
+                client.command("RSET", 250)
+                client.deliver(b"good\r\n")
+                client.quit()
+                self.assertEqual(self.upstream_.accepted, [b"x\r\n"] * accepted + [b"good\r\n"])
+
+    def at_rcpt(self, *codes):
+        def transaction(client):
+            client.command("MAIL FROM:<a@example.test>", 250)
+            client.command("RCPT TO:<b@example.test>", *codes)
+            return 0
+        return transaction
+
+    def at_data(self, *codes):
+        def transaction(client):
+            client.begin()
+            client.command("DATA", *codes)
+            return 0
+        return transaction
+
+    def at_the_end(self, *codes):
+        def transaction(client):
+            client.begin()
+            client.command("DATA", 354)
+            client.send(b"x\r\n.\r\n")
+            return int(client.expect(*codes).code == 250)
+        return transaction
+
+    def test_no_reply_at_all(self):
+        for nonsense in (b"25\r\n", b"250-a\r\n251 b\r\n", b"250 a\nb\r\n", b"250 a\rb\r\n", b"250 a\0\r\n",
+                         b"999 a\r\n", b"\r\n", b"EHLO x\r\n"):
+            self.check("greeting", nonsense.replace(b"25", b"22"), self.at_rcpt(451))
+            self.check("rcpt", nonsense, self.at_rcpt(451))
+            self.check("data", nonsense, self.at_data(451))
+            self.check("message", nonsense, self.at_the_end(451))
+
+    def test_several_lines_are_one_reply(self):
+        self.check("rcpt", b"250-2.1.5 a\r\n250-2.1.5 b\r\n250 2.1.5 c\r\n", self.at_rcpt(250))
+        self.check("data", b"554-5.7.1 a\r\n554 5.7.1 b\r\n", self.at_data(554))
+        self.check("message", b"552-5.3.4 a\r\n552 5.3.4 b\r\n", self.at_the_end(552))
+        self.check("message", b"250 2.0.0 Ok\r\n", self.at_the_end(250))
+
+    def test_twice(self):
+        self.check("message", b"250 2.0.0 Ok\r\n250 2.0.0 Ok\r\n", self.at_the_end(250))
+        self.check("message", b"451 4.3.0 No\r\n250 2.0.0 Ok\r\n", self.at_the_end(451))
+
+    def test_early(self):
+        """An acceptance of a message that was not sent is none. So is one that came with 354."""
+        def transaction(client):
+            client.begin()
+            client.command("DATA", 354)
+            self.upstream_.wait_until_reached("data")
+            connection = self.upstream_.connections[-1]
+            harness.eventually(lambda: self.has_received(connection), "ringmx to receive all of it")
+            client.send(b"x\r\n.\r\n")
+            client.expect(451)
+            return 0
+        self.check("data", b"354 Go\r\n250 2.0.0 Ok\r\n", transaction)
+
+    def test_two_megabytes(self):
+        for reply in (b"250-" + b"x" * 2_000_000 + b"\r\n", b"250-" + b"x" * 500 + b"\r\n"):
+            reply *= -(-2_000_000 // len(reply))
+            for stage, transaction in (("rcpt", self.at_rcpt), ("data", self.at_data), ("message", self.at_the_end)):
+                def says(connection, _):
+                    connection.send(reply)
+                    connection.until_peer_closes()
+                del self.upstream_.accepted[:]
+                self.upstream_.faults[stage] = says
+                with self.subTest(stage), self.proxy.client() as client:
+                    client.ehlo()
+                    transaction(451)(client)
+                    self.upstream_.faults.clear()
+                    client.command("RSET", 250)
+                    client.deliver(b"good\r\n")
+                    self.assertEqual(self.upstream_.accepted, [b"good\r\n"])
+
+
 class Chunks(Split):
     """Chunk sizes that lie. Exactly the octets announced are consumed, whatever the answer. In
     `check`, None stands for a close."""
 
-    AFTER_RCPT = b"EHLO x\r\n" + ENVELOPE
-
-    def check(self, preamble, codes, sequences):
-        sink = self.sink()
-        proxy = self.ringmx([sink])
-        sessions = self.sessions(proxy, 0, preamble, codes, every_cut(sequences))
-        for sequence, clients in grouped(sessions):
-            with self.subTest(sequence=sequence):
-                for client in clients:
-                    for expected in sequences[sequence]:
-                        if expected is None:
-                            client.expect_close()
-                            break
-                        reply = client.reply()
-                        self.assertIn(reply.code, expected, reply)
-                    else:
-                        client.command("RSET", 250)
-                        client.deliver(b"good\r\n")
-                        client.quit()
-        self.assertEqual(sink.refused, [])
-        self.assertFalse([m for m in sink.messages if m.sender != "sender@example.test"])
-        return sink
+    def check(self, opening, sequences):
+        """Towards an upstream with CHUNKING, and one without. sequence: (codes of its replies, and the messages
+        that the upstream has of it)."""
+        for lacks in (set(), {"CHUNKING"}):
+            sink = self.sink(extensions=set(harness.message_sink.EXTENSIONS) - lacks)
+            proxy = self.ringmx([sink])
+            expected = []
+            ways = [(sequence, cuts(sequence)) for sequence in sequences]
+            for sequence, segments, client in self.sessions(proxy, 0, opening, ways):
+                replies, messages = sequences[sequence]
+                expected += messages
+                if self.check_replies(client, sequence, segments, replies):
+                    client.command("RSET", 250)
+                    client.deliver(b"good\r\n")
+                    client.quit()
+                    expected.append(b"good\r\n")
+            self.assertEqual(sink.refused, [])
+            self.assertEqual(sorted(m.content for m in sink.messages), sorted(expected))
+            for message in sink.messages:
+                self.assertEqual(message.commands[:2], ENVELOPE.split(b"\r\n")[:2])
 
     def test_with_recipients(self):
         ok, order = {250}, {503}
         # How many octets follow is not known, so nothing that follows may be looked at: it is closed.
-        refused = [{501}, None]
-        self.check(self.AFTER_RCPT, (250, 250, 250), {
+        refused = ([{501}, None], [])
+        self.check(BEGUN, {
             # The octets announced are one short: the LF is the beginning of the next line.
-            b"BDAT 5\r\nRSET\r\nNOOP\r\n": [ok, {500}],
-            b"BDAT 6\r\nRSET\r\nNOOP\r\n": [ok, ok],
-            b"BDAT 0\r\nBDAT 0\r\nBDAT 0\r\nNOOP\r\n": [ok, ok, ok, ok],
-            b"BDAT 0 LAST\r\nNOOP\r\n": [ok, ok],
-            b"BDAT 6 LAST x\r\nRSET\r\nNOOP\r\n": [{501}, ok],
-            b"BDAT 6 FIRST\r\nQUIT\r\nNOOP\r\n": [{501}, ok],
-            b"BDAT 3 last\r\nx\r\nNOOP\r\n": [ok, ok],
+            b"BDAT 5\r\nRSET\r\nNOOP\r\n": ([ok, {500}], []),
+            b"BDAT 6\r\nRSET\r\nNOOP\r\n": ([ok, ok], []),
+            b"BDAT 0\r\nBDAT 0\r\nBDAT 0\r\nNOOP\r\n": ([ok, ok, ok, ok], []),
+            b"BDAT 0 LAST\r\nNOOP\r\n": ([ok, ok], [b""]),
+            b"BDAT 0\r\nBDAT 3\r\nx\r\nBDAT 0\r\nBDAT 0 LAST\r\nNOOP\r\n": ([ok] * 5, [b"x\r\n"]),
+            b"BDAT 6 LAST x\r\nRSET\r\nNOOP\r\n": ([{501}, ok], []),
+            b"BDAT 3 LAST x\r\nx\r\nBDAT 3 LAST\r\nx\r\nNOOP\r\n": ([{501}, order, ok], []),
+            b"BDAT 6 FIRST\r\nQUIT\r\nNOOP\r\n": ([{501}, ok], []),
+            b"BDAT 3 last\r\nx\r\nNOOP\r\n": ([ok, ok], [b"x\r\n"]),
             b"BDAT 99999999999999999999\r\nNOOP\r\n": refused,
             b"BDAT 000000000000000000000000003\r\nNOOP\r\n": refused,
             b"BDAT 18446744073709551616\r\nNOOP\r\n": refused,
@@ -621,19 +924,31 @@ class Chunks(Split):
             b"BDAT 0x10\r\nNOOP\r\n": refused,
             b"BDAT\r\nNOOP\r\n": refused,
             b"BDAT LAST\r\nNOOP\r\n": refused,
-            b"BDAT 6\r\nRSET\r\nDATA\r\n": [ok, order],
-            b"BDAT 6\r\nRSET\r\nMAIL FROM:<x@example.test>\r\nNOOP\r\n": [ok, order, ok],
-            b"BDAT 6\r\nRSET\r\nRCPT TO:<x@example.test>\r\nNOOP\r\n": [ok, order, ok],
-            b"BDAT 6 LAST\r\nRSET\r\nBDAT 6\r\nQUIT\r\nNOOP\r\n": [ok, order, ok],
+            b"BDAT 3\n\r\nQUIT\r\n": ([{500}, None], []),
+            b"BDAT 3\0\r\nQUIT\r\n": ([{500}, None], []),
+            b"BDAT 6\r\nRSET\r\nDATA\r\n": ([ok, order], []),
+            b"BDAT 6\r\nRSET\r\nMAIL FROM:<x@example.test>\r\nNOOP\r\n": ([ok, order, ok], []),
+            b"BDAT 6\r\nRSET\r\nRCPT TO:<x@example.test>\r\nNOOP\r\n": ([ok, order, ok], []),
+            b"BDAT 6 LAST\r\nRSET\r\nBDAT 6\r\nQUIT\r\nNOOP\r\n": ([ok, order, ok], [b"RSET\r\n"]),
+            # What would end a dot-framed message, within a chunk, and with its CR and LF in different ones.
+            b"BDAT 12 LAST\r\na\r\n.\r\nQUIT\r\nNOOP\r\n": ([ok, ok], [b"a\r\n.\r\nQUIT\r\n"]),
+            b"BDAT 2\r\na\rBDAT 2\r\n\n.BDAT 1\r\n\rBDAT 7 LAST\r\n\nQUIT\r\nNOOP\r\n":
+                ([ok] * 5, [b"a\r\n.\r\nQUIT\r\n"]),
         })
 
     def test_without_recipients(self):
         order, ok = {503, 554}, {250}
-        self.check(b"EHLO x\r\n", (250,), {
-            b"BDAT 6\r\nRSET\r\nNOOP\r\n": [order, ok],
-            b"BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n": [order, ok],
-            b"BDAT 0\r\nNOOP\r\n": [order, ok],
-            b"MAIL FROM:<a@example.test>\r\nBDAT 6\r\nQUIT\r\nNOOP\r\n": [ok, order, ok],
+        self.check(GREETED, {
+            b"BDAT 6\r\nRSET\r\nNOOP\r\n": ([order, ok], []),
+            b"BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n": ([order, ok], []),
+            b"BDAT 0\r\nNOOP\r\n": ([order, ok], []),
+            b"MAIL FROM:<a@example.test>\r\nBDAT 6\r\nQUIT\r\nNOOP\r\n": ([ok, order, ok], []),
+        })
+
+    def test_after_data(self):
+        """Then it is text, and no command."""
+        self.check(IN_DATA, {
+            b"BDAT 3 LAST\r\nx\r\n.\r\nNOOP\r\n": ([{250}, {250}], [b"BDAT 3 LAST\r\nx\r\n"]),
         })
 
     def test_a_huge_chunk_is_refused_before_it_is_there(self):
@@ -641,9 +956,8 @@ class Chunks(Split):
         sink = self.sink()
         proxy = self.ringmx([sink], listeners=[{"message_size_limit": 1000}])
         with proxy.client() as client:
-            client.send(self.AFTER_RCPT)
-            for code in (250, 250, 250):
-                client.expect(code)
+            client.ehlo()
+            client.begin()
             client.send(b"BDAT 9223372036854775807 LAST\r\n" + b"RSET\r\n" * 1000)
             client.half_close()
             replies = client.replies_until_close()
@@ -651,7 +965,7 @@ class Chunks(Split):
         self.assertEqual(sink.messages, [])
 
 
-class Exhaustion(harness.TestCase):
+class Exhaustion(Split):
     """Descriptors, sessions and buffers run out: whoever is there is served, newcomers are told or
     wait, and when there is room again all is as before."""
 
@@ -706,6 +1020,30 @@ class Exhaustion(harness.TestCase):
             client.close()
         self.recovers(proxy)
         self.served(served[:5])
+
+    def test_whoever_is_there_is_served_however_it_is_cut(self):
+        sink = self.sink()
+        proxy = self.ringmx([sink], before_exec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300)))
+        sequence = ENVELOPE + b"BDAT 4\r\na\r\n.BDAT 3 LAST\r\n\r\nbRSET\r\n"
+        ways = cuts(sequence)
+        with proxy.client() as client:
+            client.ehlo()
+            client.deliver(b"first\r\n")  # so there is an upstream connection
+            others = self.fill(proxy, 300)
+            for segments in ways:
+                self.send_segments(proxy, [(segments, client)])
+                for _ in range(5):
+                    client.expect(250)
+            self.served(others)
+            for _ in range(3):  # there was no room all the time
+                with proxy.client(greeting=False) as newcomer, contextlib.suppress(Closed):
+                    if newcomer.ready_within(0.1 * harness.TIMEOUT_SCALE):
+                        newcomer.expect(421)
+        self.assertEqual([m.content for m in sink.messages], [b"first\r\n"] + [b"a\r\n.\r\nb"] * len(ways))
+        self.assertEqual(len(sink.commands), 1)
+        for other in others:
+            other.close()
+        self.recovers(proxy)
 
     def test_descriptors_run_out_again_and_again(self):
         sink = self.sink()

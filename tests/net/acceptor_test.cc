@@ -49,16 +49,17 @@ struct Owner final : Acceptor::Owner {
 
 class AcceptorTest : public testing::Test {
  protected:
-  AcceptorTest() {
-    std::vector<Socket> sockets = listen(address, 1, 100);
-    acceptor = std::make_unique<Acceptor>(loop.reactor, owner, std::move(sockets[0]), 7);
-  }
+  AcceptorTest() { make_acceptor(); }
   ~AcceptorTest() override {
     if (acceptor == nullptr) return;
     if (owner.closed == 0) acceptor->stop();
     EXPECT_TRUE(loop.run_until([&] { return owner.closed > 0; }));
   }
 
+  void make_acceptor() {
+    std::vector<Socket> sockets = listen(address, 1, 100);
+    acceptor = std::make_unique<Acceptor>(loop.reactor, owner, std::move(sockets[0]), 7);
+  }
   Socket connect_client() {
     Socket client(stream_socket(address));
     EXPECT_EQ(connect(client.fd(), address.data(), address.size()), 0);
@@ -170,7 +171,24 @@ class FewDescriptors {
   rlimit before_{};
 };
 
-TEST_F(AcceptorTest, TriesAgainAfterDescriptorsRanOut) {
+class StarvedAcceptor : public AcceptorTest {
+ protected:
+  // UBSan's check of virtual calls, which the library has, opens a pipe when it meets a class for the first
+  // time: it meets the owner here, where there are descriptors. (An accept goes by the limit of the time
+  // when it began, so this one has to end.)
+  StarvedAcceptor() {
+    acceptor->start();
+    const Socket client = connect_client();
+    EXPECT_TRUE(loop.run_until([&] { return owner.connections.size() == 1; }));
+    acceptor->stop();
+    EXPECT_TRUE(loop.run_until([&] { return owner.closed == 1; }));
+    owner.connections.clear();
+    owner.closed = 0;
+    make_acceptor();
+  }
+};
+
+TEST_F(StarvedAcceptor, TriesAgainAfterDescriptorsRanOut) {
   const Socket client = connect_client();
   loop.settle();
   const auto begin = std::chrono::steady_clock::now();
@@ -189,7 +207,7 @@ TEST_F(AcceptorTest, TriesAgainAfterDescriptorsRanOut) {
   EXPECT_EQ(owner.errors.size(), 3U);
 }
 
-TEST_F(AcceptorTest, StopWhileItWaitsToTryAgain) {
+TEST_F(StarvedAcceptor, StopWhileItWaitsToTryAgain) {
   const FewDescriptors few;
   acceptor->start();
   ASSERT_TRUE(loop.run_until([&] { return owner.errors.size() == 1; }));
@@ -199,7 +217,7 @@ TEST_F(AcceptorTest, StopWhileItWaitsToTryAgain) {
   EXPECT_EQ(owner.errors.size(), 1U);
 }
 
-TEST_F(AcceptorTest, StopFromStarved) {
+TEST_F(StarvedAcceptor, StopFromStarved) {
   owner.on_starved = [&] { acceptor->stop(); };
   const FewDescriptors few;
   acceptor->start();

@@ -185,10 +185,37 @@ class StreamTest : public testing::TestWithParam<Kind> {
     return came && peer.received == expected;
   }
   // Little goes out at a time. (A small receive buffer would make TCP wait for its persist timer.)
-  void narrow() const {
+  static void narrow(int fd) {
     const int little = 4096;
-    for (const int fd : {fd_, peer.fd()})
-      EXPECT_EQ(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &little, sizeof little), 0);
+    EXPECT_EQ(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &little, sizeof little), 0);
+  }
+  void narrow() const {
+    for (const int fd : {fd_, peer.fd()}) narrow(fd);
+  }
+  // The peer goes: with a RST, or without having read what it was sent. Both directions fail.
+  static void reset(Peer& who) {
+    const linger at_once{.l_onoff = 1, .l_linger = 0};
+    setsockopt(who.fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    who.socket = Socket();
+  }
+  // Slices of every kind, more than one send takes; all text blocks, and receive blocks besides.
+  std::string fill_queue(Stream& to) {
+    std::string bytes;
+    for (std::uint32_t n = 0; n < 40; ++n) {
+      ring::Slice block = world.pool.allocate();
+      if (!block) break;
+      std::fill_n(const_cast<char*>(block.data()), receive_block, static_cast<char>('A' + n % 26));
+      block.extend(receive_block);
+      bytes += view(block);
+      to.send(std::move(block));
+      const std::string text(n < text_blocks ? text_block : 0, static_cast<char>('a' + n % 26));
+      bytes += text;
+      to.send_copy(text);
+      to.send_constant(" constant ");
+      bytes += " constant ";
+    }
+    EXPECT_EQ(world.text.blocks_free(), 0U);
+    return bytes;
   }
   Stream& stream() { return *owner.stream; }
 
@@ -549,6 +576,74 @@ TEST_P(StreamTest, EndDeliversAllThatIsQueued) {
   EXPECT_TRUE(run_until([&] { return owner.done(); }));
 }
 
+TEST_P(StreamTest, EndWithAFullQueue) {
+  for (const bool under_way : {false, true}) {
+    for (const bool peer_has_ended : {false, true}) {
+      Owner other(world);
+      auto [fd, socket] = make_connection(GetParam());
+      Peer client(std::move(socket));
+      narrow(fd);
+      other.stream->open(fd);
+      other.stream->resume();
+      if (peer_has_ended) ::shutdown(client.fd(), SHUT_WR);
+      settle();
+      const std::uint64_t sent_before = world.sent.value();
+      std::string expected;
+      if (under_way) {
+        expected = more_than_fits;
+        other.stream->send_constant(more_than_fits);
+        settle();
+        ASSERT_GT(other.stream->unsent(), 0U);
+      }
+      expected += fill_queue(*other.stream);
+      other.stream->end();
+      other.stream->send_copy("too late");
+      EXPECT_TRUE(run_until([&] {
+        client.read(10'000);
+        return client.end_of_stream;
+      }));
+      EXPECT_TRUE(client.received == expected);
+      EXPECT_EQ(client.error, 0);
+      EXPECT_EQ(other.ended.size(), peer_has_ended ? 1U : 0U);
+      client.socket = Socket();
+      EXPECT_TRUE(run_until([&] { return other.done(); }));
+      EXPECT_EQ(world.sent.value() - sent_before, expected.size());
+    }
+  }
+}
+
+TEST_P(StreamTest, EndWithAFullQueueAndThePeerGoes) {
+  for (const bool under_way : {false, true}) {
+    Owner other(world);
+    auto [fd, socket] = make_connection(GetParam());
+    Peer client(std::move(socket));
+    narrow(fd);
+    other.stream->open(fd);
+    other.stream->resume();
+    other.stream->send_constant(more_than_fits);
+    fill_queue(*other.stream);
+    if (under_way) settle();
+    other.stream->end();
+    if (under_way) settle();
+    reset(client);
+    EXPECT_TRUE(run_until([&] { return other.done(); }));
+    EXPECT_TRUE(other.ended.empty()) << "nobody wants to know any more";
+  }
+}
+
+TEST_P(StreamTest, CloseAfterEndWithAFullQueue) {
+  narrow();
+  stream().send_constant(more_than_fits);
+  fill_queue(stream());
+  stream().end();
+  settle();
+  EXPECT_FALSE(owner.done());
+  EXPECT_TRUE(stream().is_open());
+  stream().close();  // as the owner's deadline does
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+  EXPECT_TRUE(owner.ended.empty());
+}
+
 TEST_P(StreamTest, EndWithNothingQueued) {
   stream().end();
   EXPECT_TRUE(run_until([&] {
@@ -726,6 +821,63 @@ TEST_P(StreamTest, AResetIsAnError) {
   settle();
   EXPECT_EQ(owner.ended, std::vector{ECONNRESET});
   EXPECT_FALSE(owner.done()) << "it is the owner who closes";
+}
+
+TEST_P(StreamTest, BothDirectionsFailAtOnce) {
+  bool kept = false;
+  for (const bool more_is_queued : {false, true}) {
+    for (const bool receives_first : {false, true}) {
+      Owner other(world);
+      auto [fd, socket] = make_connection(GetParam());
+      Peer client(std::move(socket));
+      narrow(fd);
+      other.stream->open(fd);
+      if (receives_first) {
+        other.stream->resume();
+        settle();
+      }
+      other.stream->send_constant(more_than_fits);
+      settle();
+      other.stream->resume();
+      if (more_is_queued) fill_queue(*other.stream);
+      settle();
+      ASSERT_GT(other.stream->unsent(), 0U);
+      other.on_ended = [&](int) {
+        // What the kernel still sends stays, and what is queued behind it.
+        if (other.stream->unsent() == 0) return;
+        EXPECT_EQ(world.text.blocks_free() == 0, more_is_queued);
+        kept = true;
+      };
+      reset(client);
+      EXPECT_TRUE(run_until([&] { return !other.ended.empty() && other.stream->unsent() == 0; }));
+      settle();
+      ASSERT_EQ(other.ended.size(), 1U) << "told once, whichever of the two came first";
+      EXPECT_TRUE(other.ended[0] == EPIPE || other.ended[0] == ECONNRESET) << other.ended[0];
+      EXPECT_FALSE(other.done()) << "it is the owner who closes";
+      EXPECT_EQ(other.stream->held(), 0U);
+      EXPECT_EQ(world.text.blocks_in_use(), 0U);
+      EXPECT_EQ(world.pool.blocks_in_use(), world.receive.offered());
+      other.stream->close();
+      EXPECT_TRUE(run_until([&] { return other.done(); }));
+      EXPECT_EQ(other.ended.size(), 1U);
+    }
+  }
+  EXPECT_TRUE(kept);
+}
+
+TEST_P(StreamTest, CloseFromAFailureWhileTheKernelSends) {
+  narrow();
+  owner.on_ended = [&](int) {
+    stream().send_copy("dropped");
+    stream().close();
+  };
+  stream().resume();
+  stream().send_constant(more_than_fits);
+  settle();
+  fill_queue(stream());
+  reset(peer);
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+  EXPECT_EQ(owner.ended.size(), 1U);
 }
 
 // A reply that can't be given ends the session; a part of it must not look like the whole.

@@ -93,15 +93,28 @@ TEST(Probe, TriesMoreThanTheSetUp) {
   EXPECT_TRUE(contains(said, "kernel 6.1")) << said;
 }
 
-TEST(Probe, NamesTheLimitOfOpenFiles) {
-  if (!probe().usable) GTEST_SKIP() << probe().summary;
-  const std::string said = probe_after([] {
+// What it says where a process may open `descriptors` more files.
+std::string probe_with(rlim_t descriptors) {
+  return probe_after([=] {
     const int next = dup(0);
     close(next);
-    const rlimit limit{.rlim_cur = static_cast<rlim_t>(next), .rlim_max = static_cast<rlim_t>(next)};
+    const rlim_t most = static_cast<rlim_t>(next) + descriptors;
+    const rlimit limit{.rlim_cur = most, .rlim_max = most};
     return setrlimit(RLIMIT_NOFILE, &limit) == 0;
   });
-  EXPECT_TRUE(contains(said, "ulimit -n")) << said;
+}
+
+TEST(Probe, NamesTheLimitOfOpenFiles) {
+  if (!probe().usable) GTEST_SKIP() << probe().summary;
+  EXPECT_TRUE(contains(probe_with(0), "ulimit -n")) << probe_with(0);
+}
+
+// A ring, a listening socket and a client are enough for all but the connection that the ring accepts, and
+// the descriptor that it takes before it sees that nobody else waits.
+TEST(Probe, AcceptsAConnection) {
+  if (!probe().usable) GTEST_SKIP() << probe().summary;
+  EXPECT_TRUE(contains(probe_with(3), "ulimit -n")) << probe_with(3);
+  EXPECT_TRUE(contains(probe_with(5), "usable")) << probe_with(5);
 }
 
 }  // namespace
