@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "gateway/tls_records.h"
+
+#include <utility>
+
+#include "net/kernel_tls.h"
+
+namespace ringmx::gateway {
+
+net::UserRecords::Opened UserTlsRecords::open(std::span<char>& wire) {
+  const tls::Records::Opened opened = records_.open(wire);
+  switch (opened.event) {
+    case tls::Records::Event::want_input:
+      break;
+    case tls::Records::Event::data:
+      return {Event::data, opened.data};
+    case tls::Records::Event::closed:
+      return {Event::end, {}};
+    case tls::Records::Event::failed:
+      // To an alert of the peer's there is nothing to be said.
+      last_ = opened.from_peer ? tls::Alert::close_notify : opened.failure;
+      return {Event::failed, {}};
+  }
+  return {Event::want_input, {}};
+}
+
+net::UserRecords::Sealed UserTlsRecords::seal(std::span<const std::string_view> pieces, std::span<char> out) {
+  const tls::Records::Sealed sealed = records_.seal(pieces, out);
+  return {sealed.taken, sealed.written};
+}
+
+std::size_t UserTlsRecords::seal_end(std::span<char> out) {
+  return records_.seal_alert(last_, out);
+}
+
+net::KernelRecords::Event KernelTlsRecords::received(std::uint8_t type, std::string_view content) {
+  const tls::Control control = reader_.read(tls::RecordType{type}, content);
+  switch (control.kind) {
+    case tls::Control::Kind::nothing:
+      return Event::none;
+    case tls::Control::Kind::close_notify:
+      return Event::end;
+    case tls::Control::Kind::alert:
+      return Event::failed;
+    case tls::Control::Kind::key_update_requested:
+      key_update_due_ = true;
+      [[fallthrough]];
+    case tls::Control::Kind::key_update:
+      if (net::set_kernel_tls_keys(fd_, net::TlsDirection::receive,
+                                   secrets_->next(tls::Direction::receive).crypto_info()) != 0) {
+        return failed(tls::Alert::internal_error);  // older than 6.14
+      }
+      return Event::none;
+    case tls::Control::Kind::error:
+      return failed(control.alert);
+  }
+  return Event::none;
+}
+
+net::KernelRecords::Event KernelTlsRecords::failed(tls::Alert alert) {
+  last_ = alert;
+  return Event::failed;
+}
+
+net::KernelRecords::Record KernelTlsRecords::due() {
+  if (key_update_due_) {
+    return {static_cast<std::uint8_t>(tls::RecordType::handshake), tls::key_update_content};
+  }
+  if (!ending_ || ended_) return {};
+  last_content_ = tls::alert_content(last_);
+  return {static_cast<std::uint8_t>(tls::RecordType::alert), {last_content_.data(), last_content_.size()}};
+}
+
+bool KernelTlsRecords::sent() {
+  if (std::exchange(key_update_due_, false)) {
+    return net::set_kernel_tls_keys(fd_, net::TlsDirection::transmit,
+                                    secrets_->next(tls::Direction::transmit).crypto_info()) == 0;
+  }
+  ended_ = true;
+  return true;
+}
+
+}  // namespace ringmx::gateway

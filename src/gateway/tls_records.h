@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include <optional>
+
+#include "net/records.h"
+#include "tls/control.h"
+#include "tls/records.h"
+
+namespace ringmx::gateway {
+
+// TLS for a net::Stream: the two rooms know nothing of each other, and meet here.
+
+// Sealed and opened here.
+class UserTlsRecords final : public net::UserRecords {
+ public:
+  UserTlsRecords(const tls::SessionKeys& keys, tls::Role role) : records_(keys, role) {}
+  Opened open(std::span<char>& wire) override;
+  Sealed seal(std::span<const std::string_view> pieces, std::span<char> out) override;
+  std::size_t seal_end(std::span<char> out) override;
+
+ private:
+  tls::Records records_;
+  tls::Alert last_ = tls::Alert::close_notify;  // what the last record says
+};
+
+// Sealed and opened by the kernel, whose keys change with a KeyUpdate (RFC 8446 4.6.3) if it can do that.
+class KernelTlsRecords final : public net::KernelRecords {
+ public:
+  // `fd`: a socket whose records are the kernel's. Outlived by it.
+  KernelTlsRecords(int fd, const tls::SessionKeys& keys, tls::Role role)
+      : fd_(fd), reader_(keys.receive.version(), role), secrets_(keys.secrets) {}
+  Event received(std::uint8_t type, std::string_view content) override;
+  Record due() override;
+  bool sent() override;
+  void end() override { ending_ = true; }
+
+ private:
+  Event failed(tls::Alert alert);
+
+  int fd_;
+  tls::ControlReader reader_;
+  std::optional<tls::TrafficSecrets> secrets_;
+  tls::Alert last_ = tls::Alert::close_notify;
+  std::array<char, 2> last_content_{};
+  bool key_update_due_ = false;
+  bool ending_ = false;
+  bool ended_ = false;
+};
+
+}  // namespace ringmx::gateway
