@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -54,7 +55,8 @@ Fault wrong_kind(const toml::node& node, std::string_view wanted, const Key& key
 
 class Reader {
  public:
-  Reader(const std::string& file, std::vector<Problem>& problems) : file_(file), problems_(problems) {}
+  Reader(const std::string& file, std::vector<Problem>& problems)
+      : file_(file), folder_(std::filesystem::path(file).parent_path()), problems_(problems) {}
 
   void report(Place at, std::string key, Fault fault) {
     problems_.push_back(
@@ -98,10 +100,10 @@ class Reader {
     return nullptr;
   }
 
-  // [[name]], at least one. The result is parallel to `out`.
+  // [[name]], `at_least` so many. The result is parallel to `out`.
   template <class T>
   std::vector<const toml::table*> repeated(const toml::table& root, std::string_view name,
-                                           std::vector<T>& out) {
+                                           std::vector<T>& out, std::size_t at_least) {
     std::vector<const toml::table*> tables;
     const std::string heading = "[[" + std::string(name) + "]]";
     const auto take = [&](const toml::table& table) {
@@ -111,6 +113,7 @@ class Reader {
     const toml::node* node = root.get(name);
     const toml::array* array = node == nullptr ? nullptr : node->as_array();
     if (node == nullptr || (array != nullptr && array->empty())) {
+      if (at_least == 0) return tables;
       report(node == nullptr ? Place{} : node->source().begin, std::string(name),
              {"missing", "write at least one " + heading + " with a name and an address"});
     } else if (array != nullptr) {
@@ -247,14 +250,14 @@ class Reader {
     *field.to = std::move(value);
   }
 
-  void take(const toml::node& node, const Key& key, const Policy& field) {
+  void take(const toml::node& node, const Key& key, const Choice& field) {
     const auto* text = node.as_string();
     if (text == nullptr) return report(node, wrong_kind(node, "a string", key));
-    const auto* const end = std::end(policy_names);
-    const auto* const found = std::find(std::begin(policy_names), end, text->get());
-    if (found == end)
-      return report(node, {in_quotes(text->get()) + " is not a choice here", "write " + range_text(field)});
-    *field.to = static_cast<FaultPolicy>(found - std::begin(policy_names));
+    const auto found = std::find(field.words.begin(), field.words.end(), text->get());
+    if (found != field.words.end()) return field.set(static_cast<std::size_t>(found - field.words.begin()));
+    const auto near = nearest(text->get(), {field.words.begin(), field.words.end()});
+    report(node, {in_quotes(text->get()) + " is not a choice here",
+                  near.empty() ? "write " + range_text(field) : "did you mean " + in_quotes(near) + "?"});
   }
 
   void take(const toml::node& node, const Key& key, const Extensions& field) {
@@ -279,10 +282,41 @@ class Reader {
     std::vector<std::string> names;
     each_string(node, key, [&](const toml::node& at, const std::string& name) {
       if (std::find(names.begin(), names.end(), name) != names.end()) return report_twice(at, name);
+      if (field.check != nullptr) {
+        if (auto fault = field.check(name)) return report(at, std::move(*fault));
+      }
       names.push_back(name);
     });
     *field.to = std::move(names);
   }
+
+  void take(const toml::node& node, const Key& key, const Path& field) {
+    const auto* text = node.as_string();
+    if (text == nullptr) return report(node, wrong_kind(node, "a path", key));
+    if (text->get().empty()) return field.to->clear();
+    if (auto fault = check_path(text->get())) return report(node, std::move(*fault));
+    *field.to = resolved(text->get());
+  }
+
+  void take(const toml::node& node, const Key& key, const Paths& field) {
+    std::vector<std::string> paths;
+    const auto take_path = [&](const toml::node& at, const std::string& path) {
+      if (auto fault = check_path(path)) return report(at, std::move(*fault));
+      paths.push_back(resolved(path));
+    };
+    if (const auto* text = node.as_string()) {
+      take_path(node, text->get());
+    } else if (!node.is_array()) {
+      return report(node, wrong_kind(node, "a path or a list of paths", key));
+    } else {
+      each_string(node, key, take_path);
+      if (key.required && node.as_array()->empty())
+        report(node, {"names no file", "write " + example_text(key) + ", for example"});
+    }
+    *field.to = std::move(paths);
+  }
+
+  std::string resolved(const std::string& path) const { return (folder_ / path).string(); }
 
   void report_twice(const toml::node& at, const std::string& word) {
     report(at, {in_quotes(word) + " is listed twice", "list it once"});
@@ -301,6 +335,7 @@ class Reader {
   }
 
   const std::string& file_;
+  std::filesystem::path folder_;
   std::vector<Problem>& problems_;
   Language language_;
   std::string path_;  // of the key that is being read: "listener.address"
@@ -341,6 +376,7 @@ struct Origin {
   const toml::table* server;
   std::vector<const toml::table*> listeners;
   std::vector<const toml::table*> upstreams;
+  std::vector<const toml::table*> certificates;
   const toml::table* metrics;
 };
 
@@ -424,8 +460,117 @@ void check_addresses(Reader& reader, const Config& config, const Origin& origin)
   }
 }
 
+bool contains(const toml::table* table, std::string_view key) {
+  return table != nullptr && table->contains(key);
+}
+
+// A list that is there, but is faulty, has been reported: nothing more can be said about it.
+bool unreadable(const toml::table* table, std::string_view key, const std::vector<std::string>& paths) {
+  if (!contains(table, key)) return false;
+  const toml::array* array = table->get_as<toml::array>(key);
+  return paths.size() < (array == nullptr ? 1 : array->size());
+}
+
+bool unreadable_path(const toml::table* table, std::string_view key) {
+  if (!contains(table, key)) return false;
+  const auto* text = table->get_as<std::string>(key);
+  return text == nullptr || !text->get().empty();
+}
+
+// A key for each certificate.
+template <class T>
+void check_keys(Reader& reader, const T& part, const toml::table* table, const std::string& section) {
+  if (unreadable(table, "certificate", part.certificate) ||
+      unreadable(table, "private_key", part.private_key))
+    return;
+  const std::size_t certificates = part.certificate.size();
+  const std::size_t private_keys = part.private_key.size();
+  if (certificates == private_keys) return;
+  // There both are required, and have been missed already.
+  if (section == "certificate" && std::min(certificates, private_keys) == 0) return;
+  const std::string key = private_keys == 0 ? "certificate" : "private_key";
+  const auto counted = [](std::size_t n, std::string_view what) {
+    return (n == 0 ? "no" : std::to_string(n)) + " " + std::string(what) + (n == 1 ? "" : "s");
+  };
+  reader.report(place_of(table, key), section + "." + key,
+                {counted(certificates, "certificate") + " and " + counted(private_keys, "private key"),
+                 "write a private_key for each certificate, in the same order; both may be in one file"});
+}
+
+std::string_view tls_key(bool implicit_tls) {
+  return implicit_tls ? "implicit_tls" : "starttls";
+}
+
+// Of listeners and upstreams.
+template <class T>
+void check_tls(Reader& reader, const T& part, const toml::table* table, const std::string& section,
+               bool with_tls) {
+  if (!part.uses_tls()) return;
+  const std::string key(tls_key(part.implicit_tls));
+  if (!with_tls) {
+    reader.report(place_of(table, key), section + "." + key,
+                  {"this ringmx was built without TLS",
+                   "build one with it (meson setup build -Dtls=enabled), or remove the key"});
+  }
+  if (part.implicit_tls && part.starttls != smtp::StartTls::off) {
+    reader.report(place_of(table, "starttls"), section + ".starttls",
+                  {"there is nothing left to start with implicit_tls",
+                   R"(remove one of the two: implicit_tls is for port 465, starttls for port 25)"});
+  }
+}
+
+void check_listener_tls(Reader& reader, const Config& config, const Listener& listener,
+                        const toml::table* table, bool with_tls) {
+  check_tls(reader, listener, table, "listener", with_tls);
+  check_keys(reader, listener, table, "listener");
+  const bool readable = !unreadable(table, "certificate", listener.certificate);
+  if (listener.uses_tls() && readable && listener.certificate.empty() && config.certificates.empty()) {
+    const std::string key(tls_key(listener.implicit_tls));
+    reader.report(place_of(table, key), "listener." + key,
+                  {"TLS needs a certificate",
+                   R"(write certificate = "mx.pem" and private_key = "mx.key", or a [[certificate]])"});
+  }
+  const bool asks = listener.client_certificates != tls::ClientCertificates::none;
+  if (asks && !listener.uses_tls()) {
+    reader.report(place_of(table, "client_certificates"), "listener.client_certificates",
+                  {"there are no certificates without TLS", R"(write starttls = "required", for example)"});
+  }
+  if (asks && listener.client_ca_file.empty() && !unreadable_path(table, "client_ca_file")) {
+    reader.report(place_of(table, "client_certificates"), "listener.client_certificates",
+                  {"there is nothing to verify them with", R"(write client_ca_file = "client-ca.pem")"});
+  }
+  if (!asks && !listener.client_ca_file.empty() && !contains(table, "client_certificates")) {
+    reader.report(place_of(table, "client_ca_file"), "listener.client_ca_file",
+                  {"clients are not asked for certificates",
+                   R"(write client_certificates = "request" or "require", or remove the key)"});
+  }
+}
+
+void check_upstream_tls(Reader& reader, const Upstream& upstream, const toml::table* table, bool with_tls) {
+  using Verify = tls::ClientSettings::Verify;
+  check_tls(reader, upstream, table, "upstream", with_tls);
+  const bool by_file = upstream.verify == Verify::ca_file;
+  if (by_file && upstream.ca_file.empty() && !unreadable_path(table, "ca_file")) {
+    reader.report(
+        place_of(table, "verify"), "upstream.verify",
+        {"there is no ca_file to verify with", R"(write ca_file = "ca.pem", or verify = "system")"});
+  }
+  if (!by_file && !upstream.ca_file.empty()) {
+    reader.report(place_of(table, "ca_file"), "upstream.ca_file",
+                  {"it is not used", R"(write verify = "ca_file", or remove the key)"});
+  }
+  if (upstream.uses_tls() && upstream.verify != Verify::none && upstream.tls_name.empty() &&
+      !unreadable_path(table, "tls_name")) {
+    const std::string key =
+        contains(table, "verify") ? "verify" : std::string(tls_key(upstream.implicit_tls));
+    reader.report(place_of(table, key), "upstream." + key,
+                  {"a certificate is verified by name, and the address has none",
+                   R"(write tls_name = "mta.example.com", the name in the certificate, or verify = "none")"});
+  }
+}
+
 // What no key can know alone.
-void check(Reader& reader, const Config& config, const Origin& origin) {
+void check(Reader& reader, const Config& config, const Origin& origin, bool with_tls) {
   const Server& server = config.server;
   if (server.session_memory > server.receive_memory / 2) {
     reader.report(
@@ -436,6 +581,20 @@ void check(Reader& reader, const Config& config, const Origin& origin) {
   check_unique(reader, config.upstreams, origin.upstreams, "upstream");
   check_upstream_names(reader, config, origin);
   check_addresses(reader, config, origin);
+  for (std::size_t i = 0; i < config.listeners.size(); ++i)
+    check_listener_tls(reader, config, config.listeners[i], origin.listeners[i], with_tls);
+  for (std::size_t i = 0; i < config.upstreams.size(); ++i)
+    check_upstream_tls(reader, config.upstreams[i], origin.upstreams[i], with_tls);
+  for (std::size_t i = 0; i < config.certificates.size(); ++i)
+    check_keys(reader, config.certificates[i], origin.certificates[i], "certificate");
+}
+
+// Whoever could do without TLS gains nothing by verifying.
+void default_verification(std::vector<Upstream>& upstreams, const std::vector<const toml::table*>& tables) {
+  for (std::size_t i = 0; i < upstreams.size(); ++i) {
+    if (upstreams[i].starttls == smtp::StartTls::optional && !contains(tables[i], "verify"))
+      upstreams[i].verify = tls::ClientSettings::Verify::none;
+  }
 }
 
 void default_hostname(Reader& reader, Server& server, const toml::table* table) {
@@ -468,7 +627,17 @@ std::optional<std::string> read_file(const std::string& file, std::string& error
   return std::nullopt;
 }
 
+// Pairs of files, for the clients that ask for one of `names`.
+void append_certificates(std::vector<tls::CertificateFiles>& to, const std::vector<std::string>& certificates,
+                         const std::vector<std::string>& private_keys,
+                         const std::vector<std::string>& names) {
+  for (std::size_t i = 0; i < certificates.size(); ++i)
+    to.push_back({certificates[i], private_keys[i], names});
+}
+
 }  // namespace
+
+const bool built_with_tls = RINGMX_WITH_TLS != 0;
 
 std::string Endpoint::text() const {
   switch (family) {
@@ -490,7 +659,8 @@ std::string Problem::text() const {
   return mend.empty() ? out : out + "; " + mend;
 }
 
-bool parse(std::string_view text, const std::string& file, Config& out, std::vector<Problem>& problems) {
+bool parse(std::string_view text, const std::string& file, Config& out, std::vector<Problem>& problems,
+           bool with_tls) {
   const std::size_t before = problems.size();
   Reader reader(file, problems);
   toml::table root;
@@ -510,12 +680,15 @@ bool parse(std::string_view text, const std::string& file, Config& out, std::vec
   Origin origin{};
   reader.unknown_sections(root);
   origin.server = reader.single(root, "server", config.server);
-  origin.listeners = reader.repeated(root, "listener", config.listeners);
-  origin.upstreams = reader.repeated(root, "upstream", config.upstreams);
+  origin.listeners = reader.repeated(root, "listener", config.listeners, 1);
+  origin.upstreams = reader.repeated(root, "upstream", config.upstreams, 1);
+  origin.certificates = reader.repeated(root, "certificate", config.certificates, 0);
+  reader.single(root, "tls", config.tls);
   origin.metrics = reader.single(root, "metrics", config.metrics);
   config.metrics.enabled = origin.metrics != nullptr;
   default_hostname(reader, config.server, origin.server);
-  check(reader, config, origin);
+  default_verification(config.upstreams, origin.upstreams);
+  check(reader, config, origin, with_tls);
 
   if (problems.size() == before) {
     out = std::move(config);
@@ -533,6 +706,40 @@ bool load(const std::string& file, Config& out, std::vector<Problem>& problems) 
   if (const auto text = read_file(file, error)) return parse(*text, file, out, problems);
   problems.push_back({file, 0, 0, "", "can't be read: " + error, "name a readable TOML file"});
   return false;
+}
+
+tls::ServerSettings server_settings(const Config& config, const Listener& listener) {
+  tls::ServerSettings settings;
+  std::vector<tls::CertificateFiles>& files = settings.certificates;
+  append_certificates(files, listener.certificate, listener.private_key, {});
+  const bool own = !files.empty();
+  for (const Certificate& c : config.certificates) {
+    if (own && c.names.empty()) continue;  // its own go first
+    append_certificates(files, c.certificate, c.private_key, c.names);
+  }
+  // All have names: then the first are also for whoever asks for none.
+  if (std::all_of(files.begin(), files.end(), [](const auto& f) { return !f.names.empty(); }) &&
+      !config.certificates.empty()) {
+    const Certificate& first = config.certificates.front();
+    append_certificates(files, first.certificate, first.private_key, {});
+  }
+  settings.minimum = listener.minimum_tls_version;
+  settings.client_certificates = listener.client_certificates;
+  settings.client_ca_file = listener.client_ca_file;
+  settings.tickets.enabled = config.tls.session_tickets;
+  settings.tickets.lifetime = std::chrono::duration_cast<std::chrono::seconds>(config.tls.ticket_lifetime);
+  settings.tickets.key_files = config.tls.ticket_key_files;
+  settings.offload = config.tls.ktls;
+  return settings;
+}
+
+tls::ClientSettings client_settings(const Config& config, const Upstream& upstream) {
+  tls::ClientSettings settings;
+  settings.verify = upstream.verify;
+  settings.ca_file = upstream.ca_file;
+  settings.name = upstream.tls_name;
+  settings.offload = config.tls.ktls;
+  return settings;
 }
 
 }  // namespace ringmx::config

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "ringmx/smtp/capabilities.h"
+#include "ringmx/smtp/session.h"
+#include "tls/settings.h"
 
 namespace ringmx::config {
 
@@ -62,6 +64,16 @@ struct Listener {
   std::uint64_t min_data_rate = 1000;  // ... beyond octets received / this (octets per second; 0: off)
   std::chrono::milliseconds close_timeout{
       10000};  // after the last reply: to read it and to end the connection
+  smtp::StartTls starttls = smtp::StartTls::off;
+  bool implicit_tls = false;  // TLS before the greeting (port 465)
+  // PEM files; a key for each certificate. Several are an RSA and an ECDSA one.
+  std::vector<std::string> certificate;
+  std::vector<std::string> private_key;
+  tls::ClientCertificates client_certificates = tls::ClientCertificates::none;
+  std::string client_ca_file;
+  tls::Version minimum_tls_version = tls::Version::tls12;
+  std::chrono::milliseconds handshake_timeout{30000};
+  [[nodiscard]] bool uses_tls() const { return implicit_tls || starttls != smtp::StartTls::off; }
   friend bool operator==(const Listener&, const Listener&) = default;
 };
 
@@ -80,7 +92,30 @@ struct Upstream {
   std::chrono::milliseconds data_timeout{120000};     // the reply to DATA (4.5.3.2.4)
   std::chrono::milliseconds send_timeout{180000};     // a block of the message (4.5.3.2.5)
   std::chrono::milliseconds message_timeout{600000};  // the reply after the end of data (4.5.3.2.6)
+  smtp::StartTls starttls = smtp::StartTls::off;
+  bool implicit_tls = false;
+  // If nothing is said, none where STARTTLS is optional: see the manual.
+  tls::ClientSettings::Verify verify = tls::ClientSettings::Verify::system_cas;
+  std::string ca_file;
+  std::string tls_name;  // to verify and to ask for; there whenever something is verified
+  [[nodiscard]] bool uses_tls() const { return implicit_tls || starttls != smtp::StartTls::off; }
   friend bool operator==(const Upstream&, const Upstream&) = default;
+};
+
+// For all listeners with TLS: by SNI, or without names for those that have none of their own.
+struct Certificate {
+  std::vector<std::string> names;
+  std::vector<std::string> certificate;  // as a listener's
+  std::vector<std::string> private_key;
+  friend bool operator==(const Certificate&, const Certificate&) = default;
+};
+
+struct Tls {
+  tls::Offload ktls = tls::Offload::automatic;
+  bool session_tickets = true;
+  std::chrono::milliseconds ticket_lifetime{std::chrono::hours{2}};
+  std::vector<std::string> ticket_key_files;
+  friend bool operator==(const Tls&, const Tls&) = default;
 };
 
 struct Metrics {
@@ -90,11 +125,14 @@ struct Metrics {
   friend bool operator==(const Metrics&, const Metrics&) = default;
 };
 
-// Everything a running ringmx was told. Immutable once loaded.
+// Everything a running ringmx was told. Paths begin where the program runs: those of the file, which
+// begin in the file's folder, have been resolved. Immutable once loaded.
 struct Config {
   Server server;
   std::vector<Listener> listeners;  // at least one
   std::vector<Upstream> upstreams;  // at least one
+  std::vector<Certificate> certificates;
+  Tls tls;
   Metrics metrics;
   friend bool operator==(const Config&, const Config&) = default;
 };
@@ -111,11 +149,18 @@ struct Problem {
   [[nodiscard]] std::string text() const;
 };
 
+// Whether this ringmx has TLS.
+extern const bool built_with_tls;
+
 // Reads `file`. True: `out` is complete and consistent. False: `problems` says everything that is
 // wrong, in the order of the file, not only the first thing.
 [[nodiscard]] bool load(const std::string& file, Config& out, std::vector<Problem>& problems);
 // The same from text; `file` is for the messages only.
 [[nodiscard]] bool parse(std::string_view text, const std::string& file, Config& out,
-                         std::vector<Problem>& problems);
+                         std::vector<Problem>& problems, bool with_tls = built_with_tls);
+
+// What the room tls is to be told; for a listener or an upstream with uses_tls().
+[[nodiscard]] tls::ServerSettings server_settings(const Config& config, const Listener& listener);
+[[nodiscard]] tls::ClientSettings client_settings(const Config& config, const Upstream& upstream);
 
 }  // namespace ringmx::config

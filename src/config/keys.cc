@@ -18,6 +18,29 @@ Duration timeout(std::chrono::milliseconds& to) {
   return {&to, 100ms, 1h};
 }
 
+// The words of the enumerators, from `first` on.
+constexpr std::string_view policy_words[] = {"normalize", "reject"};
+constexpr std::string_view starttls_words[] = {"off", "optional", "required"};
+constexpr std::string_view client_certificate_words[] = {"none", "request", "require"};
+constexpr std::string_view version_words[] = {"TLSv1.2", "TLSv1.3"};
+constexpr std::string_view offload_words[] = {"auto", "require", "off"};
+constexpr std::string_view verify_words[] = {"none", "system", "ca_file"};
+
+template <class Enum>
+Choice choice(Enum& to, std::span<const std::string_view> words, Enum first = Enum{}) {
+  const auto base = static_cast<std::size_t>(first);
+  return {words, [&to, base] { return static_cast<std::size_t>(to) - base; },
+          [&to, base](std::size_t index) { to = static_cast<Enum>(base + index); }};
+}
+
+std::string choice_text(const Choice& choice) {
+  std::vector<std::string> quoted;
+  for (const std::string_view word : choice.words) quoted.push_back(in_quotes(word));
+  return enumerate(quoted, "or");
+}
+
+constexpr std::string_view a_path = "path, relative to the folder of the configuration";
+
 Text name(std::string& to) {
   return {&to, check_name, "1 to 64 letters, digits, hyphens, underscores and dots"};
 }
@@ -71,13 +94,14 @@ std::vector<Key> keys(Listener& l) {
       {"backlog", "How many connections the kernel may hold before they are accepted.",
        Count{&l.backlog, 1, 65535}},
       {"upstreams", "The upstreams that serve this listener's clients; none named means all of them.",
-       Names{&l.upstreams}},
+       Names{&l.upstreams, nullptr, "names of upstreams, each once"}},
       {"extensions", "The ESMTP extensions that may be offered, where the upstreams offer them too.",
        Extensions{&l.extensions}},
       {"banner", "What stands behind the host name in the 220 greeting.",
        Text{&l.banner, check_banner, "at most 250 printable ASCII characters"}},
-      {"bare_newline", "What happens to a CR or LF that stands alone in a message.", Policy{&l.bare_newline}},
-      {"nul", "What happens to a NUL in a message.", Policy{&l.nul}},
+      {"bare_newline", "What happens to a CR or LF that stands alone in a message.",
+       choice(l.bare_newline, policy_words)},
+      {"nul", "What happens to a NUL in a message.", choice(l.nul, policy_words)},
       {"bare_lf_in_commands", "Whether a command may end in LF alone.", Flag{&l.bare_lf_in_commands}},
       {"forbid_unauth_pipelining",
        "Whether a client that does not wait where RFC 2920 says it must is turned away.",
@@ -101,6 +125,20 @@ std::vector<Key> keys(Listener& l) {
        Size{&l.min_data_rate, 0, GiB}},
       {"close_timeout", "How long a client may take to read the last reply and to close.",
        timeout(l.close_timeout)},
+      {"starttls", "Whether clients can, or must, begin TLS by the command STARTTLS.",
+       choice(l.starttls, starttls_words)},
+      {"implicit_tls", "Whether TLS begins with the connection, before the greeting.", Flag{&l.implicit_tls}},
+      {"certificate", "The certificate chains that clients are shown, in PEM.", Paths{&l.certificate}},
+      {"private_key", "The private keys of these certificates, in PEM and in the same order.",
+       Paths{&l.private_key}},
+      {"client_certificates", "Whether clients are asked for certificates of their own.",
+       choice(l.client_certificates, client_certificate_words)},
+      {"client_ca_file", "The CAs that clients' certificates are verified with, in PEM.",
+       Path{&l.client_ca_file}},
+      {"minimum_tls_version", "The oldest version of TLS that clients may use.",
+       choice(l.minimum_tls_version, version_words, tls::Version::tls12)},
+      {"handshake_timeout", "How long a client may take for the TLS handshake.",
+       timeout(l.handshake_timeout)},
   };
 }
 
@@ -127,6 +165,39 @@ std::vector<Key> keys(Upstream& u) {
       {"send_timeout", "How long the upstream may take to accept a block of a message.",
        timeout(u.send_timeout)},
       {"message_timeout", "How long the reply after the end of data may take.", timeout(u.message_timeout)},
+      {"starttls", "Whether ringmx begins TLS by the command STARTTLS.", choice(u.starttls, starttls_words)},
+      {"implicit_tls", "Whether TLS begins with the connection, before the greeting.", Flag{&u.implicit_tls}},
+      {"verify",
+       "What the mail server's certificate is verified with.",
+       choice(u.verify, verify_words),
+       false,
+       {},
+       R"(`"system"`, but `"none"` with `starttls = "optional"`)"},
+      {"ca_file", "The CAs that the mail server's certificate is verified with, in PEM.", Path{&u.ca_file}},
+      {"tls_name", "The name that the mail server's certificate must have.",
+       Text{&u.tls_name, check_optional_domain, "a domain of at most 253 characters, or \"\" for none"}},
+  };
+}
+
+std::vector<Key> keys(Certificate& c) {
+  return {
+      {"names", "The names by which clients ask for the certificate; without any it is a default.",
+       Names{&c.names, check_server_name, R"(host names, or "*." and a domain, each once)"}},
+      {"certificate", "The certificate chains that clients are shown, in PEM.", Paths{&c.certificate}, true,
+       R"("mx.pem")"},
+      {"private_key", "The private keys of these certificates, in PEM and in the same order.",
+       Paths{&c.private_key}, true, R"("mx.key")"},
+  };
+}
+
+std::vector<Key> keys(Tls& t) {
+  return {
+      {"ktls", "Whether the kernel encrypts and decrypts, once hands are shaken.",
+       choice(t.ktls, offload_words)},
+      {"session_tickets", "Whether clients can resume sessions by tickets.", Flag{&t.session_tickets}},
+      {"ticket_lifetime", "How long a ticket is good for.", Duration{&t.ticket_lifetime, 1min, 7 * 24h}},
+      {"ticket_key_files", "The keys that tickets are sealed with; none named means that ringmx makes them.",
+       Paths{&t.ticket_key_files}},
   };
 }
 
@@ -144,10 +215,9 @@ std::string Section::heading() const {
 }
 
 Language::Language()
-    : sections_{{"server", false, keys(server_)},
-                {"listener", true, keys(listener_)},
-                {"upstream", true, keys(upstream_)},
-                {"metrics", false, keys(metrics_)}} {}
+    : sections_{{"server", false, keys(server_)},    {"listener", true, keys(listener_)},
+                {"upstream", true, keys(upstream_)}, {"certificate", true, keys(certificate_)},
+                {"tls", false, keys(tls_)},          {"metrics", false, keys(metrics_)}} {}
 
 std::string type_text(const Field& field) {
   return std::visit(Overloaded{
@@ -157,9 +227,11 @@ std::string type_text(const Field& field) {
                         [](const Flag&) { return "boolean"; },
                         [](const Text&) { return "string"; },
                         [](const Address&) { return "address"; },
-                        [](const Policy&) { return "choice"; },
+                        [](const Choice&) { return "choice"; },
                         [](const Extensions&) { return "list of EHLO keywords"; },
                         [](const Names&) { return "list of names"; },
+                        [](const Path&) { return "path"; },
+                        [](const Paths&) { return "path or list of paths"; },
                     },
                     field);
 }
@@ -176,12 +248,14 @@ std::string range_text(const Field& field) {
             return std::string(f.unix_allowed ? R"("a.b.c.d:port", "[ipv6]:port" or "unix:/path")"
                                               : R"("a.b.c.d:port" or "[ipv6]:port")");
           },
-          [](const Policy&) { return in_quotes(policy_names[0]) + " or " + in_quotes(policy_names[1]); },
+          [](const Choice& f) { return choice_text(f); },
           [](const Extensions&) {
             const auto all = extension_keywords(smtp::ExtensionSet::all());
             return enumerate({all.begin(), all.end()}, "and");
           },
-          [](const Names&) { return std::string("names of upstreams, each once"); },
+          [](const Names& f) { return std::string(f.range); },
+          [](const Path&) { return "a " + std::string(a_path) + "; \"\" for none"; },
+          [](const Paths&) { return "each a " + std::string(a_path); },
       },
       field);
 }
@@ -195,9 +269,11 @@ std::string value_text(const Field& field) {
           [](const Flag& f) { return std::string(*f.to ? "true" : "false"); },
           [](const Text& f) { return in_quotes(*f.to); },
           [](const Address& f) { return in_quotes(f.to->text()); },
-          [](const Policy& f) { return in_quotes(policy_names[static_cast<std::size_t>(*f.to)]); },
+          [](const Choice& f) { return in_quotes(f.words[f.get()]); },
           [](const Extensions& f) { return list_text(extension_keywords(*f.to)); },
           [](const Names& f) { return list_text(*f.to); },
+          [](const Path& f) { return in_quotes(*f.to); },
+          [](const Paths& f) { return list_text(*f.to); },
       },
       field);
 }

@@ -3,6 +3,8 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -42,16 +44,27 @@ struct Address {
   Endpoint* to;
   bool unix_allowed;
 };
-struct Policy {
-  FaultPolicy* to;
+struct Choice {  // one of some words
+  std::span<const std::string_view> words;
+  std::function<std::size_t()> get;  // the index of the present one
+  std::function<void(std::size_t)> set;
 };
 struct Extensions {  // EHLO keywords
   smtp::ExtensionSet* to;
 };
-struct Names {  // of upstreams
+struct Names {
+  std::vector<std::string>* to;
+  std::optional<Fault> (*check)(std::string_view);  // may be null
+  std::string_view range;
+};
+struct Path {  // of a file; "" is none
+  std::string* to;
+};
+struct Paths {  // one, or a list
   std::vector<std::string>* to;
 };
-using Field = std::variant<Count, Size, Duration, Flag, Text, Address, Policy, Extensions, Names>;
+using Field =
+    std::variant<Count, Size, Duration, Flag, Text, Address, Choice, Extensions, Names, Path, Paths>;
 
 struct Key {
   std::string_view name;
@@ -65,6 +78,8 @@ struct Key {
 [[nodiscard]] std::vector<Key> keys(Server& server);
 [[nodiscard]] std::vector<Key> keys(Listener& listener);
 [[nodiscard]] std::vector<Key> keys(Upstream& upstream);
+[[nodiscard]] std::vector<Key> keys(Certificate& certificate);
+[[nodiscard]] std::vector<Key> keys(Tls& tls);
 [[nodiscard]] std::vector<Key> keys(Metrics& metrics);
 
 // A table of the file.
@@ -87,6 +102,8 @@ class Language {
   Server server_;
   Listener listener_;
   Upstream upstream_;
+  Certificate certificate_;
+  Tls tls_;
   Metrics metrics_;
   std::vector<Section> sections_;
 };
@@ -104,6 +121,5 @@ class Language {
 
 // The EHLO keywords that ringmx can offer.
 [[nodiscard]] std::vector<std::string_view> extension_keywords(smtp::ExtensionSet set);
-inline constexpr std::string_view policy_names[] = {"normalize", "reject"};  // by FaultPolicy
 
 }  // namespace ringmx::config

@@ -202,6 +202,26 @@ std::optional<Fault> check_domain(std::string_view text) {
   }
 }
 
+std::optional<Fault> check_server_name(std::string_view text) {
+  const std::string_view domain = text.starts_with("*.") ? text.substr(2) : text;
+  const auto fault = check_domain(domain);
+  if (!fault) return std::nullopt;
+  return Fault{fault->message, R"(write a name as "mx.example.com", or "*.example.com")"};
+}
+
+std::optional<Fault> check_optional_domain(std::string_view text) {
+  if (text.empty()) return std::nullopt;
+  auto fault = check_domain(text);
+  if (fault) fault->mend = R"(write the name in the certificate, as "mx.example.com")";
+  return fault;
+}
+
+std::optional<Fault> check_path(std::string_view text) {
+  const auto is_control = [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; };
+  if (!text.empty() && std::none_of(text.begin(), text.end(), is_control)) return std::nullopt;
+  return Fault{in_quotes(text) + " is not the name of a file", R"(write a path, as "mx.pem")"};
+}
+
 std::optional<Fault> check_name(std::string_view text) {
   if (!text.empty() && text.size() <= 64 && std::all_of(text.begin(), text.end(), [](char c) {
         return is_letter(c) || is_digit(c) || c == '-' || c == '_' || c == '.';

@@ -36,6 +36,13 @@ struct Fault {
 // The text behind the host name in the greeting.
 [[nodiscard]] std::optional<Fault> check_banner(std::string_view text);
 
+// What a client may ask for by SNI: a domain, or "*." and one.
+[[nodiscard]] std::optional<Fault> check_server_name(std::string_view text);
+// A domain, or nothing.
+[[nodiscard]] std::optional<Fault> check_optional_domain(std::string_view text);
+// The name of a file.
+[[nodiscard]] std::optional<Fault> check_path(std::string_view text);
+
 // The shortest notation that means the same: "50MiB", "1000"; "5m", "250ms".
 [[nodiscard]] std::string format_size(std::uint64_t octets);
 [[nodiscard]] std::string format_duration(std::chrono::milliseconds d);

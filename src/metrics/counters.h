@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -60,9 +63,11 @@ enum class Violation : std::uint8_t {  // protocol_violations_total{type}
   foreign_protocol,
   early_talker,
   unauth_pipelining,
+  starttls_injection,
   bare_lf_message,
   bare_cr_message,
   nul_message,
+  tls_truncation,
   count
 };
 enum class MessageResult : std::uint8_t {
@@ -89,10 +94,49 @@ enum class UpstreamLoss : std::uint8_t {
   unsolicited,
   error,
   count
-};                                               // upstream_lost_total{reason}
-inline constexpr std::size_t verb_slots = 24;    // >= smtp::verb_count
-inline constexpr std::size_t stage_slots = 12;   // >= smtp::stage_count
-inline constexpr std::size_t reply_classes = 4;  // 2xx 3xx 4xx 5xx
+};  // upstream_lost_total{reason}
+// Why a TLS handshake came to nothing: the reasons of the room tls but for its `none`, in its order, and
+// two that it can't know.
+enum class HandshakeFailure : std::uint8_t {
+  not_tls,
+  no_shared_version,
+  no_shared_cipher,
+  no_shared_group,
+  no_shared_signature,
+  alpn,
+  decode,
+  bad_record,
+  no_certificate,
+  unknown_ca,
+  expired_certificate,
+  wrong_name,
+  bad_certificate,
+  alert_from_peer,
+  internal,
+  peer_lost,
+  timeout,
+  count
+};  // tls_handshakes_total{result}
+enum class TlsVersion : std::uint8_t { tls12, tls13, count };
+enum class TlsCipher : std::uint8_t {
+  aes_128_gcm,
+  aes_256_gcm,
+  chacha20_poly1305,
+  count
+};  // in the order of the room tls
+enum class Flag : std::uint8_t { no, yes, count };
+// Why ringmx does the records although ktls = "auto".
+enum class KtlsFallback : std::uint8_t {
+  unavailable,  // the kernel has no TLS
+  slow,         // its AES is not accelerated
+  suite,        // it does not know the connection's cipher
+  refused,      // it would not take the keys
+  count
+};                                                               // ktls_fallback_total{reason}
+enum class KeyUpdate : std::uint8_t { rekeyed, closed, count };  // tls_key_updates_total{result}
+inline constexpr std::size_t verb_slots = 24;                    // >= smtp::verb_count
+inline constexpr std::size_t stage_slots = 12;                   // >= smtp::stage_count
+inline constexpr std::size_t reply_classes = 4;                  // 2xx 3xx 4xx 5xx
 
 template <class Enum, class T = Counter>
 class ByLabel {
@@ -104,11 +148,36 @@ class ByLabel {
   std::array<T, static_cast<std::size_t>(Enum::count)> values_{};
 };
 
+// How often something took how long. One writer, as a Counter.
+class Histogram {
+ public:
+  // Upper bounds, included, in microseconds; what is longer goes into one more bucket.
+  static constexpr std::array<std::int64_t, 14> bounds{1'000,     2'500,     5'000,      10'000,    25'000,
+                                                       50'000,    100'000,   250'000,    500'000,   1'000'000,
+                                                       2'500'000, 5'000'000, 10'000'000, 30'000'000};
+  static constexpr std::size_t buckets = bounds.size() + 1;
+
+  void observe(std::chrono::microseconds duration) noexcept {
+    const std::int64_t time = std::max<std::int64_t>(duration.count(), 0);
+    const auto* const bound = std::lower_bound(bounds.begin(), bounds.end(), time);
+    counts_[static_cast<std::size_t>(bound - bounds.begin())].add();
+    sum_.add(static_cast<std::uint64_t>(time));
+  }
+  [[nodiscard]] std::uint64_t count(std::size_t bucket) const noexcept { return counts_[bucket].value(); }
+  [[nodiscard]] std::uint64_t sum() const noexcept { return sum_.value(); }  // microseconds
+
+ private:
+  std::array<Counter, buckets> counts_;
+  Counter sum_;
+};
+
 struct ListenerCounters {
   Counter accepted;
   Gauge current;
   ByLabel<Reject> rejected;
   std::array<ByLabel<ClosedIn>, static_cast<std::size_t>(Close::count)> closed;
+  ByLabel<TlsVersion, ByLabel<Flag>> handshakes;  // tls_handshakes_total{result="ok",version,resumed}
+  ByLabel<HandshakeFailure> handshake_failures;
 };
 
 struct UpstreamCounters {
@@ -118,6 +187,8 @@ struct UpstreamCounters {
   ByLabel<ConnectResult> connects;
   Counter reused;
   ByLabel<UpstreamLoss> lost;
+  Counter handshakes;  // upstream_tls_handshakes_total{result="ok"}
+  ByLabel<HandshakeFailure> handshake_failures;
   std::array<std::array<Counter, reply_classes>, stage_slots> replies;  // upstream_replies_total{stage,class}
 };
 
@@ -127,7 +198,8 @@ struct ReactorCounters {
       : listeners(listener_count), upstreams(upstream_count) {}
   std::vector<ListenerCounters> listeners;  // in the order of the configuration
   std::vector<UpstreamCounters> upstreams;
-  std::array<Counter, verb_slots> commands;             // commands_total{verb}
+  Histogram handshake_duration;              // of clients, from its first octet to the last; only if it is ok
+  std::array<Counter, verb_slots> commands;  // commands_total{verb}
   std::array<Counter, reply_classes> own_replies;       // replies_total{origin="ringmx",class}
   std::array<Counter, reply_classes> upstream_replies;  // replies_total{origin="upstream",class}
   ByLabel<MessageResult> messages;
@@ -136,6 +208,10 @@ struct ReactorCounters {
   ByLabel<Violation> mended;      // protocol_violations_total{type,action="normalized"}
   ByLabel<Side> bytes_received;
   ByLabel<Side> bytes_sent;
+  // tls_connections_total{side,version,cipher,ktls}
+  ByLabel<Side, ByLabel<TlsVersion, ByLabel<TlsCipher, ByLabel<Flag>>>> tls_connections;
+  ByLabel<KtlsFallback> ktls_fallbacks;
+  ByLabel<KeyUpdate> key_updates;
   ring::ReactorStatistics uring;  // uring_*_total{reactor}
   Gauge draining;
 };

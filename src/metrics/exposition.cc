@@ -44,7 +44,7 @@ struct Value {
   Value(const Gauge& g) : number(g.value()) {}
 };
 
-using Index = std::array<std::size_t, 3>;  // of the value of each label
+using Index = std::array<std::size_t, 4>;  // of the value of each label
 
 enum class Over : std::uint8_t { sum, max, each };  // reactors
 struct Part {
@@ -53,7 +53,7 @@ struct Part {
   Over over = Over::sum;
 };
 
-enum class Type : std::uint8_t { counter, gauge, info };
+enum class Type : std::uint8_t { counter, gauge, info, histogram };
 
 struct Family {
   Type type;
@@ -78,14 +78,24 @@ std::vector<Family> families() {
       closed_set<ClosedIn>("stage", {"greeting", "command", "upstream_wait", "data", "reply"});
   const auto violation = closed_set<Violation>(
       "type", {"bare_lf_command", "bare_cr_command", "nul_command", "long_line", "unknown_command",
-               "foreign_protocol", "early_talker", "unauth_pipelining", "bare_lf_message", "bare_cr_message",
-               "nul_message"});
+               "foreign_protocol", "early_talker", "unauth_pipelining", "starttls_injection",
+               "bare_lf_message", "bare_cr_message", "nul_message", "tls_truncation"});
   const auto message = closed_set<MessageResult>("result", {"accepted", "refused", "tempfailed", "aborted"});
   const auto side = closed_set<Side>("side", {"client", "upstream"});
   const auto connect = closed_set<ConnectResult>(
       "result", {"ok", "refused", "timeout", "unreachable", "bad_greeting", "error"});
   const auto loss =
       closed_set<UpstreamLoss>("reason", {"closed", "timeout", "bad_reply", "unsolicited", "error"});
+  const auto failure = closed_set<HandshakeFailure>(
+      "result", {"not_tls", "no_shared_version", "no_shared_cipher", "no_shared_group", "no_shared_signature",
+                 "alpn", "decode", "bad_record", "no_certificate", "unknown_ca", "expired_certificate",
+                 "wrong_name", "bad_certificate", "alert_from_peer", "internal", "peer_lost", "timeout"});
+  const auto version = closed_set<TlsVersion>("version", {"TLSv1.2", "TLSv1.3"});
+  const auto cipher = closed_set<TlsCipher>("cipher", {"aes_128_gcm", "aes_256_gcm", "chacha20_poly1305"});
+  const auto resumed = closed_set<Flag>("resumed", {"false", "true"});
+  const auto ktls = closed_set<Flag>("ktls", {"false", "true"});
+  const auto fallback = closed_set<KtlsFallback>("reason", {"unavailable", "slow", "suite", "refused"});
+  const auto key_update = closed_set<KeyUpdate>("result", {"rekeyed", "closed"});
   using enum Type;
 
   // clang-format off
@@ -126,6 +136,18 @@ std::vector<Family> families() {
        {{{upstream, loss}, [](const R& r, const I& i) -> Value { return r.upstreams[i[0]].lost[UpstreamLoss(i[1])]; }}}},
       {counter, "upstream_replies", "Replies of upstreams, by what they answered.",
        {{{upstream, stage, reply_class}, [](const R& r, const I& i) -> Value { return r.upstreams[i[0]].replies[i[1]][i[2]]; }}}},
+      {counter, "tls_handshakes", "TLS handshakes with clients, by what became of them.",
+       {{{listener, constant("result", "ok"), version, resumed}, [](const R& r, const I& i) -> Value { return r.listeners[i[0]].handshakes[TlsVersion(i[2])][Flag(i[3])]; }},
+        {{listener, failure}, [](const R& r, const I& i) -> Value { return r.listeners[i[0]].handshake_failures[HandshakeFailure(i[1])]; }}}},
+      {counter, "upstream_tls_handshakes", "TLS handshakes with upstreams, by what became of them.",
+       {{{upstream, constant("result", "ok")}, [](const R& r, const I& i) -> Value { return r.upstreams[i[0]].handshakes; }},
+        {{upstream, failure}, [](const R& r, const I& i) -> Value { return r.upstreams[i[0]].handshake_failures[HandshakeFailure(i[1])]; }}}},
+      {counter, "tls_connections", "Connections with TLS, by who does their records: the kernel (ktls) or ringmx.",
+       {{{side, version, cipher, ktls}, [](const R& r, const I& i) -> Value { return r.tls_connections[Side(i[0])][TlsVersion(i[1])][TlsCipher(i[2])][Flag(i[3])]; }}}},
+      {counter, "ktls_fallback", "Connections whose records ringmx does because the kernel can't, by reason.",
+       {{{fallback}, [](const R& r, const I& i) -> Value { return r.ktls_fallbacks[KtlsFallback(i[0])]; }}}},
+      {counter, "tls_key_updates", "Key updates of TLS 1.3 by the other side, by what was done about them.",
+       {{{key_update}, [](const R& r, const I& i) -> Value { return r.key_updates[KeyUpdate(i[0])]; }}}},
       {counter, "uring_submissions", "Operations submitted to the ring.",
        {{{}, [](const R& r, const I&) -> Value { return r.uring.submissions; }, Over::each}}},
       {counter, "uring_enters", "Calls of io_uring_enter.",
@@ -152,14 +174,15 @@ class Page {
     sample_name_ = std::string(name) + (type == Type::counter ? "_total" : type == Type::info ? "_info" : "");
     const std::string family_name = open_ ? std::string(name) : sample_name_;
     const std::string_view type_name = type == Type::counter         ? "counter"
+                                       : type == Type::histogram     ? "histogram"
                                        : type == Type::info && open_ ? "info"
                                                                      : "gauge";
     append({"# HELP ", family_name, " ", help, "\n# TYPE ", family_name, " ", type_name, "\n"});
     if (open_ && !unit.empty()) append({"# UNIT ", family_name, " ", unit, "\n"});
   }
 
-  void sample(const std::vector<LabelPair>& labels, std::string_view value) {
-    text_ += sample_name_;
+  void sample(const std::vector<LabelPair>& labels, std::string_view value, std::string_view suffix = {}) {
+    append({sample_name_, suffix});
     char separator = '{';
     for (const auto& [name, label_value] : labels) {
       text_ += std::exchange(separator, ',');
@@ -225,6 +248,31 @@ void add_part(Page& page, const Part& part, const Sources& sources) {
     }
     if (part.over != Over::each) page.sample(labels, all);
   }
+}
+
+// Microseconds as seconds, in the one form that OpenMetrics has for `le`: "0.0025", "1.0".
+std::string seconds(std::uint64_t microseconds) {
+  std::string fraction = std::to_string(1'000'000 + microseconds % 1'000'000).substr(1);
+  fraction.resize(std::max<std::size_t>(fraction.find_last_not_of('0') + 1, 1));
+  return std::to_string(microseconds / 1'000'000) + "." + fraction;
+}
+
+// Of all reactors together. Buckets are cumulative on the page.
+void add_histogram(Page& page, const Sources& sources, const Histogram ReactorCounters::*histogram,
+                   std::string_view name, std::string_view help) {
+  page.family(Type::histogram, name, help, "seconds");
+  std::uint64_t count = 0;
+  std::uint64_t sum = 0;
+  for (std::size_t bucket = 0; bucket < Histogram::buckets; ++bucket) {
+    for (const ReactorCounters* reactor : sources.reactors) count += (reactor->*histogram).count(bucket);
+    const std::string bound = bucket < Histogram::bounds.size()
+                                  ? seconds(static_cast<std::uint64_t>(Histogram::bounds[bucket]))
+                                  : "+Inf";
+    page.sample({{"le", bound}}, std::to_string(count), "_bucket");
+  }
+  for (const ReactorCounters* reactor : sources.reactors) sum += (reactor->*histogram).sum();
+  page.sample({}, seconds(sum), "_sum");
+  page.sample({}, std::to_string(count), "_count");
 }
 
 std::string decimal(double value, int digits) {
@@ -336,6 +384,8 @@ std::string expose(const Sources& sources, Format format) {
     page.family(family.type, "ringmx_" + std::string(family.name), family.help);
     for (const Part& part : family.parts) add_part(page, part, sources);
   }
+  add_histogram(page, sources, &ReactorCounters::handshake_duration, "ringmx_tls_handshake_duration_seconds",
+                "How long successful TLS handshakes with clients took.");
   add_process(page);
   return std::move(page).finish();
 }

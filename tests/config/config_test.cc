@@ -39,7 +39,7 @@ constexpr std::string_view hostname = "server.hostname = 'mx.example.com'\n";
 std::vector<std::string> problems_of(std::string_view text) {
   Config config;
   std::vector<Problem> problems;
-  const bool good = parse(text, "f", config, problems);
+  const bool good = parse(text, "f", config, problems, true);
   EXPECT_EQ(good, problems.empty());
   std::vector<std::string> out;
   for (const Problem& p : problems) out.push_back(p.text());
@@ -49,7 +49,7 @@ std::vector<std::string> problems_of(std::string_view text) {
 Config parsed(const std::string& text) {
   Config config;
   std::vector<Problem> problems;
-  EXPECT_TRUE(parse(text, "f", config, problems)) << text;
+  EXPECT_TRUE(parse(text, "f", config, problems, true)) << text;
   for (const Problem& p : problems) ADD_FAILURE() << p.text();
   return config;
 }
@@ -69,6 +69,7 @@ std::string with(const std::string& table, const std::string& line) {
   return part("[server]", {"hostname = 'mx.example.com'"}) +
          part("[[listener]]", {"name = 'mx'", "address = '127.0.0.1:25'"}) +
          part("[[upstream]]", {"name = 'mta'", "address = '127.0.0.1:2525'"}) +
+         part("[[certificate]]", {"certificate = 'x.pem'", "private_key = 'x.key'"}) + part("[tls]", {}) +
          part("[metrics]", {"address = '127.0.0.1:9925'"});
 }
 
@@ -92,6 +93,8 @@ const std::vector<Happy>& happy_lines() {
     const std::string s = "[server]";
     const std::string l = "[[listener]]";
     const std::string u = "[[upstream]]";
+    const std::string n = "[[certificate]]";
+    const std::string t = "[tls]";
     const std::string m = "[metrics]";
     const auto server = [](auto member, auto value) {
       return [=](const Config& c) { return c.server.*member == value; };
@@ -102,6 +105,14 @@ const std::vector<Happy>& happy_lines() {
     const auto up = [](auto member, auto value) {
       return [=](const Config& c) { return c.upstreams.at(0).*member == value; };
     };
+    const auto cert = [](auto member, auto value) {
+      return [=](const Config& config) { return config.certificates.at(0).*member == value; };
+    };
+    const auto in_tls = [](auto member, auto value) {
+      return [=](const Config& config) { return config.tls.*member == value; };
+    };
+    using Paths = std::vector<std::string>;
+    using Verify = tls::ClientSettings::Verify;
     const auto met = [](auto member, auto value) {
       return [=](const Config& c) { return c.metrics.enabled && c.metrics.*member == value; };
     };
@@ -139,6 +150,37 @@ const std::vector<Happy>& happy_lines() {
         {l, "data_timeout = '7s'", lis(&Listener::data_timeout, 7s)},
         {l, "min_data_rate = 0", lis(&Listener::min_data_rate, 0U)},
         {l, "close_timeout = '8s'", lis(&Listener::close_timeout, 8s)},
+        {l, "starttls = 'required'", lis(&Listener::starttls, smtp::StartTls::required)},
+        {l, "starttls = 'optional'", lis(&Listener::starttls, smtp::StartTls::optional)},
+        {l, "implicit_tls = true", lis(&Listener::implicit_tls, true)},
+        {l, "certificate = ['a.pem', '/b']\nprivate_key = ['c', 'd']",
+         lis(&Listener::certificate, Paths{"a.pem", "/b"})},
+        {l, "private_key = 'c.key'\ncertificate = 'a.pem'", lis(&Listener::private_key, Paths{"c.key"})},
+        {l, "client_certificates = 'request'\nimplicit_tls = true\nclient_ca_file = 'ca'",
+         lis(&Listener::client_certificates, tls::ClientCertificates::request)},
+        {l, "client_certificates = 'require'\nimplicit_tls = true\nclient_ca_file = 'ca'",
+         lis(&Listener::client_certificates, tls::ClientCertificates::require)},
+        {l, "client_ca_file = 'ca'\nclient_certificates = 'require'\nimplicit_tls = true",
+         lis(&Listener::client_ca_file, "ca")},
+        {l, "minimum_tls_version = 'TLSv1.3'", lis(&Listener::minimum_tls_version, tls::Version::tls13)},
+        {l, "handshake_timeout = '9s'", lis(&Listener::handshake_timeout, 9s)},
+        {u, "starttls = 'required'\ntls_name = 'a.b'", up(&Upstream::starttls, smtp::StartTls::required)},
+        {u, "starttls = 'optional'", up(&Upstream::starttls, smtp::StartTls::optional)},
+        {u, "starttls = 'optional'", up(&Upstream::verify, Verify::none)},
+        {u, "implicit_tls = true\ntls_name = 'a.b'", up(&Upstream::implicit_tls, true)},
+        {u, "verify = 'none'", up(&Upstream::verify, Verify::none)},
+        {u, "verify = 'ca_file'\nca_file = 'ca'", up(&Upstream::verify, Verify::ca_file)},
+        {u, "ca_file = 'ca'\nverify = 'ca_file'", up(&Upstream::ca_file, "ca")},
+        {u, "tls_name = 'mta.example'", up(&Upstream::tls_name, "mta.example")},
+        {n, "names = ['a.example', '*.b.example']",
+         cert(&Certificate::names, Paths{"a.example", "*.b.example"})},
+        {n, "certificate = ['y.pem']", cert(&Certificate::certificate, Paths{"y.pem"})},
+        {n, "private_key = 'y.key'", cert(&Certificate::private_key, Paths{"y.key"})},
+        {t, "ktls = 'require'", in_tls(&Tls::ktls, tls::Offload::require)},
+        {t, "ktls = 'off'", in_tls(&Tls::ktls, tls::Offload::off)},
+        {t, "session_tickets = false", in_tls(&Tls::session_tickets, false)},
+        {t, "ticket_lifetime = '1m'", in_tls(&Tls::ticket_lifetime, 60s)},
+        {t, "ticket_key_files = ['1', '2']", in_tls(&Tls::ticket_key_files, Paths{"1", "2"})},
         {u, "name = 'other'", up(&Upstream::name, "other")},
         {u, "address = 'unix:/run/mta.sock'",
          up(&Upstream::address, Endpoint{Endpoint::Family::unix_socket, "", 0, "/run/mta.sock"})},
@@ -351,9 +393,9 @@ TEST(Config, UnknownTablesGetTheNearestKnownOne) {
   const std::string rest = std::string(listener) + std::string(upstream);
   EXPECT_THAT(problems_of(std::string(hostname) + rest + "[[listeners]]\n"),
               ElementsAre("f:8:3: listeners: unknown; did you mean [[listener]]?"));
-  EXPECT_THAT(
-      problems_of(std::string(hostname) + rest + "[log]\n"),
-      ElementsAre("f:8:2: log: unknown; the tables are [server], [[listener]], [[upstream]] and [metrics]"));
+  EXPECT_THAT(problems_of(std::string(hostname) + rest + "[log]\n"),
+              ElementsAre("f:8:2: log: unknown; the tables are [server], [[listener]], [[upstream]], "
+                          "[[certificate]], [tls] and [metrics]"));
   EXPECT_THAT(problems_of("reactors = 2\n" + std::string(hostname) + rest),
               ElementsAre("f:1:1: reactors: not in a table; put it below [server]"));
 }
@@ -509,9 +551,21 @@ TEST(Config, SizesAndDurations) {
 }
 
 TEST(Config, Choices) {
+  EXPECT_THAT(faults("[[listener]]", "nul = 'Reject'"),
+              ElementsAre("listener.nul: \"Reject\" is not a choice here; did you mean \"reject\"?"));
   EXPECT_THAT(
-      faults("[[listener]]", "nul = 'Reject'"),
-      ElementsAre("listener.nul: \"Reject\" is not a choice here; write \"normalize\" or \"reject\""));
+      faults("[[listener]]", "starttls = 'may'"),
+      ElementsAre(
+          "listener.starttls: \"may\" is not a choice here; write \"off\", \"optional\" or \"required\""));
+  EXPECT_THAT(faults("[[listener]]", "starttls = 'require'"),
+              ElementsAre("listener.starttls: \"require\" is not a choice here; did you mean \"required\"?"));
+  EXPECT_THAT(
+      faults("[[listener]]", "minimum_tls_version = 'TLS1.3'"),
+      ElementsAre(
+          "listener.minimum_tls_version: \"TLS1.3\" is not a choice here; did you mean \"TLSv1.3\"?"));
+  EXPECT_THAT(
+      faults("[[listener]]", "starttls = true"),
+      ElementsAre("listener.starttls: a boolean, not a string; write starttls = \"off\", for example"));
 }
 
 TEST(Config, ExtensionLists) {
@@ -587,6 +641,218 @@ TEST(Config, OneSessionCannotHoldAllMemory) {
               ElementsAre("server.session_memory: more than half of receive_memory for one session; "
                           "write at most half of receive_memory"));
   EXPECT_THAT(faults("[server]", "receive_memory = '2MiB'\nsession_memory = '1MiB'"), IsEmpty());
+}
+
+// ---------------------------------------------------------------- TLS
+
+TEST(Config, PathsBeginInTheFolderOfTheFile) {
+  const std::string text =
+      with("[[listener]]",
+           "certificate = ['a.pem', '/etc/b.pem']\nprivate_key = ['keys/a', '../b']\nimplicit_tls = true\n"
+           "client_certificates = 'request'\nclient_ca_file = 'ca.pem'");
+  const auto in_folder = [&](const std::string& file) {
+    Config config;
+    std::vector<Problem> problems;
+    EXPECT_TRUE(parse(text, file, config, problems, true));
+    return config;
+  };
+  const Config config = in_folder("/etc/ringmx/ringmx.toml");
+  EXPECT_THAT(config.listeners.at(0).certificate, ElementsAre("/etc/ringmx/a.pem", "/etc/b.pem"));
+  EXPECT_THAT(config.listeners.at(0).private_key, ElementsAre("/etc/ringmx/keys/a", "/etc/ringmx/../b"));
+  EXPECT_EQ(config.listeners.at(0).client_ca_file, "/etc/ringmx/ca.pem");
+  EXPECT_THAT(config.certificates.at(0).certificate, ElementsAre("/etc/ringmx/x.pem"));
+  EXPECT_THAT(in_folder("conf/ringmx.toml").listeners.at(0).certificate,
+              ElementsAre("conf/a.pem", "/etc/b.pem"));
+  EXPECT_THAT(in_folder("ringmx.toml").listeners.at(0).certificate, ElementsAre("a.pem", "/etc/b.pem"));
+}
+
+TEST(Config, PathsThatAreNone) {
+  const std::string mend = " is not the name of a file; write a path, as \"mx.pem\"";
+  EXPECT_THAT(faults("[[certificate]]", "certificate = ''"),
+              ElementsAre("certificate.certificate: \"\"" + mend));
+  EXPECT_THAT(faults("[[certificate]]", "certificate = ['a', \"b\\u0000\", 5]"),
+              ElementsAre("certificate.certificate: \"b\\u0000\"" + mend,
+                          testing::StartsWith("certificate.certificate: an integer, not a string")));
+  EXPECT_THAT(
+      faults("[[certificate]]", "private_key = []"),
+      ElementsAre("certificate.private_key: names no file; write private_key = \"mx.key\", for example"));
+  EXPECT_THAT(faults("[[listener]]", "certificate = 5\nprivate_key = 'x'\nimplicit_tls = true"),
+              ElementsAre("listener.certificate: an integer, not a path or a list of paths; "
+                          "write certificate = [], for example"));
+  EXPECT_THAT(faults("[[certificate]]", "certificate = 'ä ö.pem'"), IsEmpty());
+}
+
+TEST(Config, CertificatesHaveKeys) {
+  const std::string mend =
+      "; write a private_key for each certificate, in the same order; both may be in one file";
+  EXPECT_THAT(faults("[[listener]]", "certificate = 'a'"),
+              ElementsAre("listener.certificate: 1 certificate and no private keys" + mend));
+  EXPECT_THAT(faults("[[listener]]", "private_key = 'a'"),
+              ElementsAre("listener.private_key: no certificates and 1 private key" + mend));
+  EXPECT_THAT(faults("[[certificate]]", "certificate = ['a', 'b']"),
+              ElementsAre("certificate.private_key: 2 certificates and 1 private key" + mend));
+  // What is missing altogether is said once.
+  const std::string base = std::string(hostname) + std::string(listener) + std::string(upstream);
+  EXPECT_THAT(
+      problems_of(base + "[[certificate]]\ncertificate = 'a'\n"),
+      ElementsAre("f:8:1: certificate.private_key: missing; write private_key = \"mx.key\", for example"));
+}
+
+TEST(Config, TlsNeedsACertificate) {
+  const std::string base = std::string(hostname) + std::string(upstream) + std::string(listener);
+  const std::string message =
+      ": TLS needs a certificate; write certificate = \"mx.pem\" and private_key = \"mx.key\", or a "
+      "[[certificate]]";
+  EXPECT_THAT(problems_of(base + "starttls = 'optional'\n"),
+              ElementsAre("f:8:12: listener.starttls" + message));
+  EXPECT_THAT(problems_of(base + "implicit_tls = true\n"),
+              ElementsAre("f:8:16: listener.implicit_tls" + message));
+  EXPECT_THAT(problems_of(base + "implicit_tls = true\ncertificate = 'a'\nprivate_key = 'a'\n"), IsEmpty());
+  EXPECT_THAT(problems_of(base + "starttls = 'required'\n[[certificate]]\ncertificate = 'a'\n"
+                                 "private_key = 'a'\nnames = ['mx.example']\n"),
+              IsEmpty());
+  EXPECT_THAT(faults("[[listener]]", "starttls = 'optional'\nimplicit_tls = true"),
+              ElementsAre("listener.starttls: there is nothing left to start with implicit_tls; "
+                          "remove one of the two: implicit_tls is for port 465, starttls for port 25"));
+}
+
+TEST(Config, ClientCertificatesNeedCas) {
+  EXPECT_THAT(faults("[[listener]]", "client_certificates = 'require'\nstarttls = 'required'"),
+              ElementsAre("listener.client_certificates: there is nothing to verify them with; "
+                          "write client_ca_file = \"client-ca.pem\""));
+  EXPECT_THAT(faults("[[listener]]", "client_certificates = 'request'\nclient_ca_file = 'ca'"),
+              ElementsAre("listener.client_certificates: there are no certificates without TLS; "
+                          "write starttls = \"required\", for example"));
+  EXPECT_THAT(faults("[[listener]]", "client_ca_file = 'ca'\nstarttls = 'required'"),
+              ElementsAre("listener.client_ca_file: clients are not asked for certificates; "
+                          "write client_certificates = \"request\" or \"require\", or remove the key"));
+}
+
+TEST(Config, ServerNames) {
+  const auto fault = [](const std::string& name) {
+    return faults("[[certificate]]", "names = ['" + name + "']");
+  };
+  for (const char* good : {"mx.example.com", "MX.example.com", "*.example.com", "localhost", "*.local"})
+    EXPECT_THAT(fault(good), IsEmpty()) << good;
+  for (const char* bad :
+       {"", "*", "*.", "a.*.b", "*a.example", "*.*.example", "192.0.2.1", "mx.example.com."})
+    EXPECT_THAT(fault(bad),
+                ElementsAre(testing::EndsWith("; write a name as \"mx.example.com\", or \"*.example.com\"")))
+        << bad;
+  EXPECT_THAT(faults("[[certificate]]", "names = ['a.b', 'a.b']"),
+              ElementsAre("certificate.names: \"a.b\" is listed twice; list it once"));
+}
+
+TEST(Config, VerificationOfUpstreamsNeedsANameAndCas) {
+  const std::string mend =
+      ": a certificate is verified by name, and the address has none; write tls_name = "
+      "\"mta.example.com\", the name in the certificate, or verify = \"none\"";
+  EXPECT_THAT(faults("[[upstream]]", "starttls = 'required'"), ElementsAre("upstream.starttls" + mend));
+  EXPECT_THAT(faults("[[upstream]]", "implicit_tls = true"), ElementsAre("upstream.implicit_tls" + mend));
+  EXPECT_THAT(faults("[[upstream]]", "starttls = 'optional'\nverify = 'system'"),
+              ElementsAre("upstream.verify" + mend));
+  for (const char* good : {"starttls = 'optional'", "starttls = 'required'\nverify = 'none'",
+                           "implicit_tls = true\ntls_name = 'a.b'", "verify = 'system'"})
+    EXPECT_THAT(faults("[[upstream]]", good), IsEmpty()) << good;
+  EXPECT_THAT(faults("[[upstream]]", "starttls = 'required'\ntls_name = '192.0.2.1'"),
+              ElementsAre("upstream.tls_name: \"192.0.2.1\" is not a host name: the last label is a number; "
+                          "write the name in the certificate, as \"mx.example.com\""));
+  EXPECT_THAT(faults("[[upstream]]", "verify = 'ca_file'"),
+              ElementsAre("upstream.verify: there is no ca_file to verify with; "
+                          "write ca_file = \"ca.pem\", or verify = \"system\""));
+  EXPECT_THAT(faults("[[upstream]]", "ca_file = 'x'"),
+              ElementsAre("upstream.ca_file: it is not used; write verify = \"ca_file\", or remove the key"));
+}
+
+TEST(Config, WithoutTlsInTheProgramNoneCanBeHad) {
+  const auto without = [](const std::string& table, const std::string& line) {
+    Config config;
+    std::vector<Problem> problems;
+    (void)parse(with(table, line), "f", config, problems, false);
+    std::vector<std::string> keys;
+    for (const Problem& p : problems) {
+      EXPECT_EQ(p.message, "this ringmx was built without TLS");
+      EXPECT_EQ(p.mend, "build one with it (meson setup build -Dtls=enabled), or remove the key");
+      keys.push_back(p.key);
+    }
+    return keys;
+  };
+  EXPECT_THAT(without("[[listener]]", "starttls = 'optional'"), ElementsAre("listener.starttls"));
+  EXPECT_THAT(without("[[listener]]", "implicit_tls = true"), ElementsAre("listener.implicit_tls"));
+  EXPECT_THAT(without("[[upstream]]", "starttls = 'optional'"), ElementsAre("upstream.starttls"));
+  EXPECT_THAT(without("[[upstream]]", "implicit_tls = true\ntls_name = 'a.b'"),
+              ElementsAre("upstream.implicit_tls"));
+  // What asks for nothing may stay.
+  EXPECT_THAT(without("[[listener]]", "starttls = 'off'"), IsEmpty());
+  EXPECT_THAT(without("[[listener]]", "certificate = 'a'\nprivate_key = 'b'"), IsEmpty());
+  EXPECT_THAT(without("[tls]", "ktls = 'off'"), IsEmpty());
+
+  Config config;
+  std::vector<Problem> problems;
+  EXPECT_EQ(parse(with("[[listener]]", "implicit_tls = true"), "f", config, problems), built_with_tls);
+}
+
+std::vector<std::string> files_of(const std::string& text, std::size_t of_listener = 0) {
+  const Config config = parsed(text);
+  std::vector<std::string> out;
+  for (const auto& f : server_settings(config, config.listeners.at(of_listener)).certificates) {
+    std::string line = f.certificate + " " + f.private_key;
+    for (const std::string& name : f.names) line += " " + name;
+    out.push_back(line);
+  }
+  return out;
+}
+
+TEST(TlsSettings, EveryListenerHasADefault) {
+  const std::string start =
+      std::string(hostname) + std::string(upstream) + std::string(listener) + "starttls = 'optional'\n";
+  const std::string own = "certificate = ['e.pem', 'r.pem']\nprivate_key = ['e.key', 'r.key']\n";
+  const std::string named =
+      "[[certificate]]\nnames = ['a.b', 'c.d']\ncertificate = ['1', '2']\nprivate_key = ['3', '4']\n";
+  const std::string nameless = "[[certificate]]\ncertificate = 'n.pem'\nprivate_key = 'n.key'\n";
+  EXPECT_THAT(files_of(start + own), ElementsAre("e.pem e.key", "r.pem r.key"));
+  EXPECT_THAT(files_of(start + own + named + nameless),
+              ElementsAre("e.pem e.key", "r.pem r.key", "1 3 a.b c.d", "2 4 a.b c.d"));
+  EXPECT_THAT(files_of(start + named + nameless), ElementsAre("1 3 a.b c.d", "2 4 a.b c.d", "n.pem n.key"));
+  // The first is for those who ask for no name: all of its kinds.
+  EXPECT_THAT(files_of(start + named), ElementsAre("1 3 a.b c.d", "2 4 a.b c.d", "1 3", "2 4"));
+}
+
+TEST(TlsSettings, EverythingArrives) {
+  const Config config =
+      parsed(std::string(hostname) + std::string(listener) +
+             "implicit_tls = true\ncertificate = 'a'\nprivate_key = 'b'\nclient_certificates = 'require'\n"
+             "client_ca_file = 'ca'\nminimum_tls_version = 'TLSv1.3'\n" +
+             std::string(upstream) +
+             "starttls = 'required'\nverify = 'ca_file'\nca_file = 'uca'\ntls_name = 'mta.example'\n"
+             "[tls]\nktls = 'require'\nsession_tickets = false\nticket_lifetime = '90s'\nticket_key_files = "
+             "['k']\n");
+  const tls::ServerSettings server = server_settings(config, config.listeners.at(0));
+  EXPECT_EQ(server.minimum, tls::Version::tls13);
+  EXPECT_EQ(server.client_certificates, tls::ClientCertificates::require);
+  EXPECT_EQ(server.client_ca_file, "ca");
+  EXPECT_FALSE(server.tickets.enabled);
+  EXPECT_EQ(server.tickets.lifetime, 90s);
+  EXPECT_THAT(server.tickets.key_files, ElementsAre("k"));
+  EXPECT_EQ(server.offload, tls::Offload::require);
+  const tls::ClientSettings client = client_settings(config, config.upstreams.at(0));
+  EXPECT_EQ(client.verify, tls::ClientSettings::Verify::ca_file);
+  EXPECT_EQ(client.ca_file, "uca");
+  EXPECT_EQ(client.name, "mta.example");
+  EXPECT_EQ(client.offload, tls::Offload::require);
+}
+
+TEST(TlsSettings, DefaultsAreThoseOfTheRoom) {
+  // Told nothing, it would do the same.
+  const Config config = parsed(with("", " "));
+  const tls::ServerSettings server = server_settings(config, config.listeners.at(0));
+  const tls::ServerSettings plain;
+  EXPECT_EQ(server.minimum, plain.minimum);
+  EXPECT_EQ(server.client_certificates, plain.client_certificates);
+  EXPECT_EQ(server.tickets.enabled, plain.tickets.enabled);
+  EXPECT_EQ(server.tickets.lifetime, plain.tickets.lifetime);
+  EXPECT_EQ(server.offload, plain.offload);
+  EXPECT_EQ(client_settings(config, config.upstreams.at(0)).verify, tls::ClientSettings{}.verify);
 }
 
 TEST(Config, MetricsAreOffUnlessAsked) {
@@ -720,6 +986,8 @@ TEST(Example, LoadsAndIsAllDefaults) {
     const bool key = line.size() > 1 && line[0] == '#' && line[1] != ' ';
     uncommented += (key ? line.substr(1) : line) + "\n";
   }
+  // [[certificate]] asks for files that nobody has, so it is commented out whole.
+  defaults.certificates.push_back({{}, {"mx.pem"}, {"mx.key"}});
   EXPECT_EQ(parsed(uncommented), defaults);
   const Language language;
   for (const Section& section : language.sections()) {

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -84,10 +85,12 @@ TEST(Exposition, TextFormatWordForWord) {
   s.second.draining.set(1);
   s.first.draining.set(1);
 
-  // connections_closed has 40 series: it has a test of its own.
+  // connections_closed has 40 series, and TLS more: they have tests of their own.
   std::string page;
-  for (const std::string& line : lines_of(without_process(expose(s.sources, Format::prometheus_text))))
-    if (line.find("connections_closed") == line.npos) page += line + "\n";
+  for (const std::string& line : lines_of(without_process(expose(s.sources, Format::prometheus_text)))) {
+    const std::string name = line.substr(0, line.find_first_of("{ ", line[0] == '#' ? 7 : 0));
+    if (name.find("connections_closed") == name.npos && name.find("tls_") == name.npos) page += line + "\n";
+  }
   EXPECT_EQ(page, R"(# HELP ringmx_build_info What is running here.
 # TYPE ringmx_build_info gauge
 ringmx_build_info{version="1.2.3"} 1
@@ -134,9 +137,11 @@ ringmx_protocol_violations_total{type="unknown_command",action="rejected"} 0
 ringmx_protocol_violations_total{type="foreign_protocol",action="rejected"} 0
 ringmx_protocol_violations_total{type="early_talker",action="rejected"} 0
 ringmx_protocol_violations_total{type="unauth_pipelining",action="rejected"} 0
+ringmx_protocol_violations_total{type="starttls_injection",action="rejected"} 0
 ringmx_protocol_violations_total{type="bare_lf_message",action="rejected"} 0
 ringmx_protocol_violations_total{type="bare_cr_message",action="rejected"} 0
 ringmx_protocol_violations_total{type="nul_message",action="rejected"} 0
+ringmx_protocol_violations_total{type="tls_truncation",action="rejected"} 0
 ringmx_protocol_violations_total{type="bare_lf_command",action="normalized"} 0
 ringmx_protocol_violations_total{type="bare_cr_command",action="normalized"} 0
 ringmx_protocol_violations_total{type="nul_command",action="normalized"} 0
@@ -145,9 +150,11 @@ ringmx_protocol_violations_total{type="unknown_command",action="normalized"} 0
 ringmx_protocol_violations_total{type="foreign_protocol",action="normalized"} 0
 ringmx_protocol_violations_total{type="early_talker",action="normalized"} 0
 ringmx_protocol_violations_total{type="unauth_pipelining",action="normalized"} 0
+ringmx_protocol_violations_total{type="starttls_injection",action="normalized"} 0
 ringmx_protocol_violations_total{type="bare_lf_message",action="normalized"} 10
 ringmx_protocol_violations_total{type="bare_cr_message",action="normalized"} 0
 ringmx_protocol_violations_total{type="nul_message",action="normalized"} 0
+ringmx_protocol_violations_total{type="tls_truncation",action="normalized"} 0
 # HELP ringmx_bytes_received_total Bytes received, by the side they came from.
 # TYPE ringmx_bytes_received_total counter
 ringmx_bytes_received_total{side="client"} 11
@@ -219,6 +226,95 @@ TEST(Exposition, ClosedConnectionsByReasonAndStage) {
   EXPECT_EQ(lines_of(lines_with(page, "connections_closed")).size(), 1U + 8U * 5U);
 }
 
+TEST(Exposition, HandshakesByWhatBecameOfThem) {
+  Small s;
+  s.first.listeners[0].handshakes[TlsVersion::tls13][Flag::no].add(3);
+  s.second.listeners[0].handshakes[TlsVersion::tls13][Flag::no].add(4);
+  s.first.listeners[0].handshakes[TlsVersion::tls12][Flag::yes].add(5);
+  s.first.listeners[0].handshake_failures[HandshakeFailure::peer_lost].add(6);
+  s.first.upstreams[0].handshakes.add(8);
+  s.second.upstreams[0].handshake_failures[HandshakeFailure::wrong_name].add(9);
+  const std::string page = expose(s.sources, Format::prometheus_text);
+  const std::string of_clients = lines_with(page, "ringmx_tls_handshakes_total");
+  EXPECT_EQ(of_clients.substr(
+                0, of_clients.find("ringmx_tls_handshakes_total{listener=\"mx\",result=\"not_tls\"}")),
+            R"(# TYPE ringmx_tls_handshakes_total counter
+ringmx_tls_handshakes_total{listener="mx",result="ok",version="TLSv1.2",resumed="false"} 0
+ringmx_tls_handshakes_total{listener="mx",result="ok",version="TLSv1.2",resumed="true"} 5
+ringmx_tls_handshakes_total{listener="mx",result="ok",version="TLSv1.3",resumed="false"} 7
+ringmx_tls_handshakes_total{listener="mx",result="ok",version="TLSv1.3",resumed="true"} 0
+)");
+  EXPECT_THAT(of_clients,
+              testing::EndsWith("{listener=\"mx\",result=\"internal\"} 0\n"
+                                "ringmx_tls_handshakes_total{listener=\"mx\",result=\"peer_lost\"} 6\n"
+                                "ringmx_tls_handshakes_total{listener=\"mx\",result=\"timeout\"} 0\n"));
+  const std::string of_upstreams = lines_with(page, "upstream_tls_handshakes_total");
+  EXPECT_THAT(of_upstreams, HasSubstr("{upstream=\"mta\",result=\"ok\"} 8\n"));
+  EXPECT_THAT(of_upstreams, HasSubstr("{upstream=\"mta\",result=\"wrong_name\"} 9\n"));
+  const std::size_t failures = static_cast<std::size_t>(HandshakeFailure::count);
+  EXPECT_EQ(lines_of(of_clients).size(), 1 + 4 + failures);
+  EXPECT_EQ(lines_of(of_upstreams).size(), 1 + 1 + failures);
+}
+
+TEST(Exposition, WhoDoesTheRecords) {
+  Small s;
+  s.first.tls_connections[Side::client][TlsVersion::tls13][TlsCipher::chacha20_poly1305][Flag::yes].add(3);
+  s.second.tls_connections[Side::upstream][TlsVersion::tls12][TlsCipher::aes_128_gcm][Flag::no].add(4);
+  s.first.ktls_fallbacks[KtlsFallback::suite].add(5);
+  s.first.key_updates[KeyUpdate::closed].add(6);
+  const std::string page = expose(s.sources, Format::prometheus_text);
+  const std::string connections = lines_with(page, "tls_connections_total");
+  EXPECT_EQ(lines_of(connections).size(), 1U + 2 * 2 * 3 * 2);
+  EXPECT_THAT(
+      connections,
+      HasSubstr("{side=\"client\",version=\"TLSv1.3\",cipher=\"chacha20_poly1305\",ktls=\"true\"} 3\n"));
+  EXPECT_THAT(connections,
+              HasSubstr("{side=\"upstream\",version=\"TLSv1.2\",cipher=\"aes_128_gcm\",ktls=\"false\"} 4\n"));
+  EXPECT_EQ(lines_with(page, "ktls_fallback_total"), R"(# TYPE ringmx_ktls_fallback_total counter
+ringmx_ktls_fallback_total{reason="unavailable"} 0
+ringmx_ktls_fallback_total{reason="slow"} 0
+ringmx_ktls_fallback_total{reason="suite"} 5
+ringmx_ktls_fallback_total{reason="refused"} 0
+)");
+  EXPECT_EQ(lines_with(page, "tls_key_updates_total"), R"(# TYPE ringmx_tls_key_updates_total counter
+ringmx_tls_key_updates_total{result="rekeyed"} 0
+ringmx_tls_key_updates_total{result="closed"} 6
+)");
+}
+
+TEST(Exposition, HandshakeDurations) {
+  Small s;
+  using std::chrono::microseconds;
+  for (const std::int64_t bound : Histogram::bounds) {  // each in its own bucket, and just above in the next
+    s.first.handshake_duration.observe(microseconds(bound));
+    s.second.handshake_duration.observe(microseconds(bound + 1));
+  }
+  s.first.handshake_duration.observe(microseconds(-5));
+  s.first.handshake_duration.observe(microseconds(0));
+  const std::string samples = R"(ringmx_tls_handshake_duration_seconds_bucket{le="0.001"} 3
+ringmx_tls_handshake_duration_seconds_bucket{le="0.0025"} 5
+ringmx_tls_handshake_duration_seconds_bucket{le="0.005"} 7
+ringmx_tls_handshake_duration_seconds_bucket{le="0.01"} 9
+ringmx_tls_handshake_duration_seconds_bucket{le="0.025"} 11
+ringmx_tls_handshake_duration_seconds_bucket{le="0.05"} 13
+ringmx_tls_handshake_duration_seconds_bucket{le="0.1"} 15
+ringmx_tls_handshake_duration_seconds_bucket{le="0.25"} 17
+ringmx_tls_handshake_duration_seconds_bucket{le="0.5"} 19
+ringmx_tls_handshake_duration_seconds_bucket{le="1.0"} 21
+ringmx_tls_handshake_duration_seconds_bucket{le="2.5"} 23
+ringmx_tls_handshake_duration_seconds_bucket{le="5.0"} 25
+ringmx_tls_handshake_duration_seconds_bucket{le="10.0"} 27
+ringmx_tls_handshake_duration_seconds_bucket{le="30.0"} 29
+ringmx_tls_handshake_duration_seconds_bucket{le="+Inf"} 30
+ringmx_tls_handshake_duration_seconds_sum 98.887014
+ringmx_tls_handshake_duration_seconds_count 30
+)";
+  const std::string type = "# TYPE ringmx_tls_handshake_duration_seconds histogram\n";
+  EXPECT_EQ(lines_with(expose(s.sources, Format::prometheus_text), "handshake_duration"), type + samples);
+  EXPECT_EQ(lines_with(expose(s.sources, Format::openmetrics), "handshake_duration"),
+            type + "# UNIT ringmx_tls_handshake_duration_seconds seconds\n" + samples);
+}
+
 TEST(Exposition, OpenMetricsDiffersInFamilyNamesInfoUnitsAndEof) {
   Small s;
   s.first.commands[0].add(5);
@@ -279,10 +375,12 @@ TEST(Exposition, PagesAreWellFormed) {
         ASSERT_FALSE(family.empty()) << line;
         const bool counter = format == Format::openmetrics && type == "counter";
         const bool info = format == Format::openmetrics && type == "info";
-        EXPECT_EQ(hash.substr(0, hash.find('{')), family + (counter ? "_total"
-                                                            : info  ? "_info"
-                                                                    : ""))
-            << line;
+        const std::string sample = hash.substr(0, hash.find('{'));
+        if (type == "histogram") {
+          EXPECT_THAT(sample, testing::AnyOf(family + "_bucket", family + "_sum", family + "_count"));
+        } else {
+          EXPECT_EQ(sample, family + (counter ? "_total" : info ? "_info" : "")) << line;
+        }
         EXPECT_TRUE(series.insert(hash).second) << "twice: " << hash;
         if (format == Format::prometheus_text && type == "counter") {
           EXPECT_THAT(family, testing::EndsWith("_total"));
@@ -310,7 +408,7 @@ TEST(Exposition, EveryCounterOfTheStructsAppears) {
   std::int64_t next = 1'000'001;
   number(&counters.listeners[0].accepted, &counters.listeners[0] + 1, next, given);
   number(reinterpret_cast<Counter*>(&counters.upstreams[0]), &counters.upstreams[0] + 1, next, given);
-  number(counters.commands.data(), &counters + 1, next, given);
+  number(counters.commands.data(), &counters + 1, next, given);  // the histogram before has its own test
   ASSERT_EQ(given.size(), (sizeof(ListenerCounters) + sizeof(UpstreamCounters) + sizeof(ReactorCounters) -
                            offsetof(ReactorCounters, commands)) /
                               sizeof(Counter));
@@ -320,7 +418,8 @@ TEST(Exposition, EveryCounterOfTheStructsAppears) {
   for (std::size_t i = 0; i < stage_slots; ++i) sources.stage_names.push_back("stage" + std::to_string(i));
   std::multiset<std::int64_t> found;
   for (const std::string& line : lines_of(expose(sources, Format::prometheus_text))) {
-    if (line.rfind("ringmx_", 0) == 0 && line.find("build_info") == line.npos)
+    if (line.rfind("ringmx_", 0) == 0 && line.find("build_info") == line.npos &&
+        line.find("handshake_duration") == line.npos)
       found.insert(std::stoll(line.substr(line.rfind(' '))));
   }
   EXPECT_EQ(found, std::multiset<std::int64_t>(given.begin(), given.end()));
