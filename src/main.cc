@@ -15,6 +15,7 @@
 #include <future>
 #include <iostream>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -23,6 +24,7 @@
 #include "admin/server.h"
 #include "config/config.h"
 #include "gateway/address.h"
+#include "gateway/tls_material.h"
 #include "gateway/worker.h"
 #include "metrics/counters.h"
 #include "metrics/exposition.h"
@@ -39,8 +41,9 @@ namespace {
 
 constexpr int usage_error = 2;
 // Messages to the cores.
-constexpr unsigned drain_message = 1;  // no new sessions, and say when the last one is over
-constexpr unsigned stop_message = 2;   // all cores are drained: close what is left and return
+constexpr unsigned drain_message = 1;   // no new sessions, and say when the last one is over
+constexpr unsigned stop_message = 2;    // all cores are drained: close what is left and return
+constexpr unsigned reload_message = 3;  // there are new certificates
 
 constexpr std::string_view usage =
     "usage: ringmx run --config FILE     run in the foreground; SIGTERM drains\n"
@@ -79,20 +82,46 @@ void fit_to_descriptors(config::Config& config) {
   }
 }
 
+// Certificates and keys, for all cores; replaced on SIGHUP.
+class SharedTlsMaterial {
+ public:
+  // False, and the old ones stay: the new ones are wrong, as has been said.
+  bool load(const config::Config& config) {
+    gateway::LoadedTlsMaterial loaded = gateway::load_tls_material(config, secret_);
+    for (const std::string& warning : loaded.warnings) log("warning: " + warning);
+    for (const std::string& error : loaded.errors) log(error);
+    if (!loaded.material) return false;
+    const std::lock_guard lock(mutex_);
+    material_ = std::move(loaded.material);
+    return true;
+  }
+  [[nodiscard]] std::shared_ptr<const gateway::TlsMaterial> get() {
+    const std::lock_guard lock(mutex_);
+    return material_;
+  }
+
+ private:
+  const tls::TicketKeys::Secret secret_ = tls::TicketKeys::random_secret();
+  std::mutex mutex_;
+  std::shared_ptr<const gateway::TlsMaterial> material_;
+};
+
 // Everything that one core owns, made and run on its thread.
 class Core {
  public:
   // `drained` is called on the core's thread.
   Core(const config::Config& config, metrics::ReactorCounters& counters, std::vector<net::Socket> sockets,
-       std::function<void()> drained)
+       SharedTlsMaterial& material, const gateway::Offload& offload, std::function<void()> drained)
       : reactor_(counters.uring),
-        worker_(reactor_, config, counters, std::move(sockets)),
+        material_(material),
+        worker_(reactor_, config, counters, std::move(sockets), *material.get(), offload),
         drained_(std::move(drained)) {
     reactor_.on_message(
         [](void* context, unsigned message) {
           Core& core = *static_cast<Core*>(context);
           if (message == drain_message) core.worker_.drain(core.drained_);
           if (message == stop_message) core.stop();
+          if (message == reload_message) core.worker_.use(*core.material_.get());
         },
         this);
   }
@@ -117,6 +146,7 @@ class Core {
   }
 
   ring::Reactor reactor_;
+  SharedTlsMaterial& material_;
   gateway::Worker worker_;
   std::function<void()> drained_;
   std::unique_ptr<admin::Server> admin_;
@@ -151,6 +181,21 @@ int run(const std::string& file) {
   }
   log(probe.summary + "; scanner " + smtp::active_scan_kernel().name + "; " + std::to_string(reactors) +
       (reactors == 1 ? " reactor" : " reactors"));
+
+  SharedTlsMaterial material;
+  if (!material.load(config)) return 1;
+  gateway::Offload offload{.wanted = config.tls.ktls, .kernel = {}};
+  const auto uses_tls = [](const auto& one) { return one.uses_tls(); };
+  const bool tls_used = std::any_of(config.listeners.begin(), config.listeners.end(), uses_tls) ||
+                        std::any_of(config.upstreams.begin(), config.upstreams.end(), uses_tls);
+  if (tls_used && offload.wanted != tls::Offload::off) {
+    offload.kernel = net::probe_kernel_tls();
+    log("kernel TLS: " + offload.kernel.summary);
+    if (offload.wanted == tls::Offload::require && !offload.kernel.available) {
+      log("tls.ktls = \"require\", and there is none; write \"auto\" to go on without");
+      return 1;
+    }
+  }
 
   // Signals are for this thread alone; the reactors' threads inherit the mask.
   sigset_t signals;
@@ -198,7 +243,7 @@ int run(const std::string& file) {
     threads.emplace_back([&, r, started = std::move(started)]() mutable {
       bool running = false;
       try {
-        Core core(config, *counters[r], std::move(sockets[r]), core_drained);
+        Core core(config, *counters[r], std::move(sockets[r]), material, offload, core_drained);
         if (r == 0 && config.metrics.enabled) {
           core.serve_admin(std::move(admin_socket), config.metrics.max_connections, pages);
         }
@@ -234,7 +279,12 @@ int run(const std::string& file) {
     int signal = 0;
     if (sigwait(&signals, &signal) != 0 || signal == SIGUSR1) continue;
     if (signal == SIGHUP) {
-      log("SIGHUP: nothing to reload; the configuration is read at start");
+      if (material.load(config)) {
+        tell_all(reload_message);
+        log("reloaded certificates and ticket keys");
+      } else {
+        log("SIGHUP: the certificates and ticket keys stay as they were");
+      }
       continue;
     }
     if (draining) _exit(1);  // a second signal means now
@@ -262,7 +312,7 @@ int main(std::vector<std::string_view> arguments) {
     if (arguments[0] == "run") return run(file);
     if (arguments[0] == "check") {
       config::Config config;
-      if (!load(file, config)) return 1;
+      if (!load(file, config) || !SharedTlsMaterial().load(config)) return 1;
       std::cout << file << ": ok\n";
       return 0;
     }

@@ -144,7 +144,13 @@ Client::Client(Worker& worker, ListenerContext& listener, int fd)
 Client::~Client() = default;
 
 void Client::start() {
+  if (listener_.config->implicit_tls) return begin_handshake();
+  begin();
+}
+
+void Client::begin() {
   stream_.resume();
+  phase_ = Phase::greeting;
   if (listener_.config->greeting_delay > ring::Duration::zero()) {
     set_deadline(listener_.config->greeting_delay);
     return;
@@ -164,11 +170,13 @@ void Client::stream_received(ring::Slice data) {
     worker_.counters().violations[Violation::early_talker].add();
     return reply_and_close(replies::synchronization, metrics::Close::violation);
   }
+  if (phase_ == Phase::starttls) return injected();
   process();
 }
 
 void Client::stream_ended(int error) {
   if (phase_ == Phase::ending) return;
+  if (error == EPROTO) worker_.counters().violations[Violation::tls_truncation].add();
   if (error != 0) return close(error == ENOBUFS ? metrics::Close::memory : metrics::Close::client_lost);
   input_ended_ = true;
   process();
@@ -205,7 +213,7 @@ void Client::process() {
   processing_ = false;
   if (phase_ == Phase::ending) return;
   const bool waits_for_client = phase_ == Phase::greeting || phase_ == Phase::body ||
-                                phase_ == Phase::chunk ||
+                                phase_ == Phase::chunk || phase_ == Phase::starttls ||
                                 (phase_ == Phase::command && session_.recipients_pending() == 0);
   if (input_ended_ && input_.empty() && waits_for_client) return close(metrics::Close::client_lost);
   if (phase_ == Phase::body || phase_ == Phase::chunk) set_body_deadline();
@@ -267,6 +275,7 @@ std::size_t Client::input_held() noexcept {
 }
 
 void Client::update_receiving() {
+  if (phase_ == Phase::starttls || phase_ == Phase::handshake) return;
   if (!input_.empty()) {
     release_buffer(input_.front());
     release_buffer(input_.back());
@@ -317,6 +326,10 @@ bool Client::process_command() {
   }
 
   const bool more_follows = input_.size() > 1 || input.size() > used;
+  if (decision.action == Action::starttls && more_follows) {
+    injected();
+    return false;
+  }
   const bool out_of_step =
       listener_.config->forbid_unauth_pipelining && more_follows && synchronizes(decision.verb);
   // After a refused DATA a client that had not waited for the reply goes on with its message: that
@@ -357,7 +370,7 @@ void Client::act(const smtp::Decision& decision) {
     case Action::greet_esmtp:
       abort_transaction();
       offered_ = listener_.offered.extensions;
-      return reply(listener_.ehlo_reply);
+      return reply(session_.secured() ? listener_.ehlo_reply_in_tls : listener_.ehlo_reply);
     case Action::mail:
       transaction_ = std::make_unique<Transaction>();
       transaction_->sender = decision.mail.reverse_path.mailbox;
@@ -374,6 +387,11 @@ void Client::act(const smtp::Decision& decision) {
     case Action::rset:
       abort_transaction();
       return reply(decision.reply);
+    case Action::starttls:
+      abort_transaction();
+      phase_ = Phase::starttls;
+      set_deadline(listener_.config->handshake_timeout);
+      return stream_.quiesce();
     case Action::quit:
       return reply_and_close(decision.reply, metrics::Close::quit);
     case Action::close:
@@ -386,6 +404,49 @@ void Client::abort_transaction() {
   if (!transaction_) return;
   leave_upstream();
   transaction_.reset();
+}
+
+// ---------------------------------------------------------------------------------------------
+// STARTTLS (RFC 3207). What the client sends behind the command, in the same breath or before it can have
+// read 220, is not under TLS, and must not be taken for what is: not run, and not dropped in silence
+// either, or an attacker who puts it there would go unnoticed (CVE-2011-0411).
+
+void Client::injected() {
+  worker_.counters().violations[Violation::starttls_injection].add();
+  reply_and_close(replies::synchronization, metrics::Close::violation);
+}
+
+void Client::stream_quiet() {
+  if (phase_ != Phase::starttls) return;
+  reply(replies::ready_for_tls);
+  begin_handshake();
+}
+
+void Client::begin_handshake() {
+  phase_ = Phase::handshake;
+  set_deadline(listener_.config->handshake_timeout);
+  handshake_ = std::make_unique<Handshake>(stream_, static_cast<net::Stream::Owner&>(*this),
+                                           static_cast<Handshake::Owner&>(*this),
+                                           std::make_unique<tls::Connection>(listener_.tls),
+                                           tls::Role::server, worker_.offload(), worker_.counters());
+  handshake_->start();
+}
+
+void Client::handshake_done(const Handshake& handshake) {
+  worker_.counters().handshake_duration.observe(handshake.duration());
+  listener_.counters->handshakes[handshake.version()][handshake.resumed()].add();
+  handshake_.reset();
+  session_.tls_started();
+  offered_ = {};
+  if (listener_.config->implicit_tls) return begin();
+  stream_.resume();
+  await_command();
+}
+
+void Client::handshake_failed(const Handshake& handshake) {
+  listener_.counters->handshake_failures[handshake.failure()].add();
+  if (handshake.lost()) return close(metrics::Close::client_lost);
+  close_after_replies(metrics::Close::violation);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -865,6 +926,8 @@ void Client::upstream_lost(UpstreamLoss loss) {
       break;
     case Phase::greeting:
     case Phase::lease:
+    case Phase::starttls:
+    case Phase::handshake:
     case Phase::ending:
       break;
   }
@@ -933,6 +996,7 @@ void Client::close(metrics::Close reason) {
 }
 
 void Client::leave(metrics::Close reason) {
+  handshake_.reset();
   listener_.counters->closed[static_cast<std::size_t>(reason)][stage()].add();
   if (transaction_ && transaction_->mail_sent) worker_.counters().messages[MessageResult::aborted].add();
   leave_upstream();
@@ -948,11 +1012,13 @@ void Client::stream_closed() {
 void Client::drain() {
   if (draining_ || phase_ == Phase::ending) return;
   draining_ = true;
-  if (!transaction_) reply_and_close(replies::shutting_down, metrics::Close::draining);
+  const bool in_handshake = phase_ == Phase::starttls || phase_ == Phase::handshake;
+  if (!transaction_ && !in_handshake) reply_and_close(replies::shutting_down, metrics::Close::draining);
 }
 
 void Client::shut_down() {
   draining_ = true;
+  if (phase_ == Phase::handshake) return close(metrics::Close::draining);
   if (phase_ != Phase::ending) reply_and_close(replies::shutting_down, metrics::Close::draining);
 }
 
@@ -989,6 +1055,9 @@ ClosedIn Client::stage() const noexcept {
     case Phase::chunk_reply:
     case Phase::message_reply:
       return ClosedIn::reply;
+    case Phase::starttls:
+    case Phase::handshake:
+      return ClosedIn::handshake;
     case Phase::command:
     case Phase::ending:
       break;
@@ -1043,6 +1112,11 @@ void Client::on_timeout() {
     case Phase::body:
     case Phase::chunk:
       return reply_and_close(replies::too_slow, metrics::Close::too_slow);
+    case Phase::starttls:
+    case Phase::handshake:
+      // Nothing can be said: not in clear text, and not yet in TLS.
+      listener_.counters->handshake_failures[metrics::HandshakeFailure::timeout].add();
+      return close(metrics::Close::timeout);
     case Phase::ending:
       return stream_.close();
     case Phase::lease:

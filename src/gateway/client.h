@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "gateway/handshake.h"
 #include "gateway/upstream.h"
 #include "metrics/counters.h"
 #include "net/slice_queue.h"
@@ -23,7 +24,7 @@ struct ListenerContext;
 
 // One client on port 25, from accept to close: its session state, its transaction, and the relay
 // between its stream and an upstream's. See client.cc for how a session flows.
-class Client final : private net::Stream::Owner, private Lessee {
+class Client final : private net::Stream::Owner, private Lessee, private Handshake::Owner {
  public:
   Client(Worker& worker, ListenerContext& listener, int fd);
   ~Client() override;
@@ -47,6 +48,8 @@ class Client final : private net::Stream::Owner, private Lessee {
     chunk,          // the client: the octets of BDAT
     chunk_reply,    // the upstream: its replies to the chunk
     message_reply,  // the upstream: its word on the message
+    starttls,       // the kernel: nothing in clear text can come any more
+    handshake,      // the client: TLS
     ending,         // the client: read the last reply and close
   };
   struct Transaction;
@@ -54,6 +57,7 @@ class Client final : private net::Stream::Owner, private Lessee {
   enum class Origin : std::uint8_t { ringmx, upstream };  // whose words a reply is
   struct ToUpstream;
 
+  void begin();
   void process();
   // One step each; false: nothing more to do until something happens.
   bool process_command();
@@ -91,6 +95,9 @@ class Client final : private net::Stream::Owner, private Lessee {
   void end_of_chunk();
   void chunk_failed();
 
+  void injected();
+  void begin_handshake();
+
   void mail_replied(const smtp::Reply& text);
   void recipient_replied(const smtp::Reply& text);
   void data_replied(const smtp::Reply& text);
@@ -117,6 +124,7 @@ class Client final : private net::Stream::Owner, private Lessee {
 
   void stream_received(ring::Slice data) override;
   void stream_ended(int error) override;
+  void stream_quiet() override;
   void stream_sent() override;
   void stream_closed() override;
   void upstream_ready(UpstreamConnection& connection) override;
@@ -124,6 +132,8 @@ class Client final : private net::Stream::Owner, private Lessee {
   void upstream_replied(smtp::Stage stage, const smtp::Reply& reply) override;
   void upstream_sent() override;
   void upstream_lost(metrics::UpstreamLoss loss) override;
+  void handshake_done(const Handshake& handshake) override;
+  void handshake_failed(const Handshake& handshake) override;
 
   Worker& worker_;
   ListenerContext& listener_;
@@ -142,6 +152,7 @@ class Client final : private net::Stream::Owner, private Lessee {
   std::unique_ptr<Transaction> transaction_;
   ring::TimerOf<&Client::on_timeout> timer_{*this};
   net::Stream stream_;
+  std::unique_ptr<Handshake> handshake_;
 };
 
 }  // namespace ringmx::gateway

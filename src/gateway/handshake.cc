@@ -23,16 +23,22 @@ bool has(const net::KernelTls& kernel, tls::Cipher cipher) noexcept {
   return false;
 }
 
+metrics::Flag flag(bool value) noexcept {
+  return value ? metrics::Flag::yes : metrics::Flag::no;
+}
+
 }  // namespace
 
 Handshake::Handshake(net::Stream& stream, net::Stream::Owner& stream_owner, Owner& owner,
-                     std::unique_ptr<tls::Connection> connection, tls::Role role, const Offload& offload)
+                     std::unique_ptr<tls::Connection> connection, tls::Role role, const Offload& offload,
+                     metrics::ReactorCounters& counters)
     : stream_(stream),
       stream_owner_(&stream_owner),
       owner_(owner),
       connection_(std::move(connection)),
       role_(role),
-      offload_(offload) {
+      offload_(offload),
+      counters_(counters) {
   stream_.set_owner(*this);
 }
 
@@ -86,36 +92,60 @@ void Handshake::fail(tls::Failure failure) {
 
 void Handshake::finish() {
   const tls::SessionKeys keys = connection_->keys();
-  fallback_ = why_not_in_kernel(keys.receive.cipher());
-  in_kernel_ = fallback_ == Fallback::none && offload_.wanted != tls::Offload::off;
-  if (in_kernel_) {
+  const tls::Cipher cipher = keys.receive.cipher();
+  const bool wanted = offload_.wanted != tls::Offload::off;
+  const std::optional<metrics::KtlsFallback> fallback = wanted ? why_not_in_kernel(cipher) : std::nullopt;
+  if (fallback) counters_.ktls_fallbacks[*fallback].add();
+  if (fallback && offload_.wanted == tls::Offload::require) {
+    return fail(
+        {tls::Reason::internal, tls::Alert::none, "the kernel does not do this connection's records"});
+  }
+  const bool in_kernel = wanted && !fallback;
+  if (in_kernel) {
     using net::TlsDirection;
     const int fd = stream_.fd();
     // The probe has seen both of them work. A socket with keys for one direction can't go back.
     if (net::set_kernel_tls_keys(fd, TlsDirection::receive, keys.receive.crypto_info()) != 0 ||
         net::set_kernel_tls_keys(fd, TlsDirection::transmit, keys.transmit.crypto_info()) != 0) {
-      return fail(
-          {tls::Reason::internal, tls::Alert::none, "the kernel refused the keys of this connection"});
+      return fail({tls::Reason::internal, tls::Alert::none, "the kernel refused this connection's keys"});
     }
     if (keys.receive.version() == tls::Version::tls13) net::expect_no_tls_padding(fd);
-    stream_.secure(std::make_unique<KernelTlsRecords>(fd, keys, role_));
-  } else if (fallback_ != Fallback::none && offload_.wanted == tls::Offload::require) {
-    return fail(
-        {tls::Reason::internal, tls::Alert::none, "the kernel does not do the records of this cipher"});
+    stream_.secure(std::make_unique<KernelTlsRecords>(fd, keys, role_, counters_.key_updates));
   } else {
     stream_.secure(std::make_unique<UserTlsRecords>(keys, role_));
   }
+  const auto side = role_ == tls::Role::server ? metrics::Side::client : metrics::Side::upstream;
+  counters_.tls_connections[side][version()][static_cast<metrics::TlsCipher>(cipher)][flag(in_kernel)].add();
   give_back();
   owner_.handshake_done(*this);
 }
 
-Fallback Handshake::why_not_in_kernel(tls::Cipher cipher) const {
-  if (offload_.wanted == tls::Offload::off) return Fallback::none;
+std::optional<metrics::KtlsFallback> Handshake::why_not_in_kernel(tls::Cipher cipher) const {
+  using metrics::KtlsFallback;
   const net::KernelTls& kernel = offload_.kernel;
-  if (!kernel.available) return Fallback::unavailable;
-  if (!has(kernel, cipher)) return Fallback::cipher;
-  if (offload_.wanted == tls::Offload::automatic && !kernel.fast) return Fallback::slow;
-  return net::attach_kernel_tls(stream_.fd()) == 0 ? Fallback::none : Fallback::refused;
+  if (!kernel.available) return KtlsFallback::unavailable;
+  if (!has(kernel, cipher)) return KtlsFallback::suite;
+  if (offload_.wanted == tls::Offload::automatic && !kernel.fast) return KtlsFallback::slow;
+  if (net::attach_kernel_tls(stream_.fd()) != 0) return KtlsFallback::refused;
+  return std::nullopt;
+}
+
+metrics::HandshakeFailure Handshake::failure() const noexcept {
+  if (lost_) return metrics::HandshakeFailure::peer_lost;
+  // The same list, but for `none`: tests/metrics holds them together.
+  return static_cast<metrics::HandshakeFailure>(static_cast<unsigned>(failure_.reason) - 1);
+}
+
+metrics::TlsVersion Handshake::version() const noexcept {
+  return facts().version == tls::Version::tls13 ? metrics::TlsVersion::tls13 : metrics::TlsVersion::tls12;
+}
+
+metrics::Flag Handshake::resumed() const noexcept {
+  return flag(facts().resumed);
+}
+
+std::chrono::microseconds Handshake::duration() const {
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin_);
 }
 
 }  // namespace ringmx::gateway

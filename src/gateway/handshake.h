@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <chrono>
 #include <memory>
+#include <optional>
+#include <string>
 
+#include "metrics/counters.h"
 #include "net/kernel_tls.h"
 #include "net/stream.h"
 #include "tls/connection.h"
@@ -14,9 +18,6 @@ struct Offload {
   tls::Offload wanted = tls::Offload::automatic;
   net::KernelTls kernel;  // what it can do
 };
-
-// Why records are not the kernel's where that was wanted.
-enum class Fallback : std::uint8_t { none, unavailable, slow, cipher, refused };
 
 // A TLS handshake on a stream that its owner has: takes the stream's events for as long as it lasts, and
 // gives them back with all bytes in records, the kernel's or our own. Reads no octet of what follows the
@@ -34,21 +35,27 @@ class Handshake final : private net::Stream::Owner {
 
   // `stream` is quiet, and nothing has come that is not looked at; what is queued leaves before.
   Handshake(net::Stream& stream, net::Stream::Owner& stream_owner, Owner& owner,
-            std::unique_ptr<tls::Connection> connection, tls::Role role, const Offload& offload);
+            std::unique_ptr<tls::Connection> connection, tls::Role role, const Offload& offload,
+            metrics::ReactorCounters& counters);
   ~Handshake() override;
   void start();
 
   [[nodiscard]] const tls::Facts& facts() const noexcept { return connection_->facts(); }
-  [[nodiscard]] const tls::Failure& failure() const noexcept { return failure_; }
   // The peer has gone in the middle of it.
   [[nodiscard]] bool lost() const noexcept { return lost_; }
-  [[nodiscard]] bool in_kernel() const noexcept { return in_kernel_; }
-  [[nodiscard]] Fallback fallback() const noexcept { return fallback_; }
+  // One line for the log: what failed.
+  [[nodiscard]] const std::string& failure_text() const noexcept { return failure_.text; }
+
+  // For the metrics. (What the connection is like from here on is counted already.)
+  [[nodiscard]] metrics::HandshakeFailure failure() const noexcept;
+  [[nodiscard]] metrics::TlsVersion version() const noexcept;
+  [[nodiscard]] metrics::Flag resumed() const noexcept;
+  [[nodiscard]] std::chrono::microseconds duration() const;
 
  private:
   void go_on(tls::Progress progress);
   void finish();
-  [[nodiscard]] Fallback why_not_in_kernel(tls::Cipher cipher) const;
+  [[nodiscard]] std::optional<metrics::KtlsFallback> why_not_in_kernel(tls::Cipher cipher) const;
   void fail(tls::Failure failure);
   void give_back() noexcept;
 
@@ -63,10 +70,10 @@ class Handshake final : private net::Stream::Owner {
   std::unique_ptr<tls::Connection> connection_;
   tls::Role role_;
   const Offload& offload_;
+  metrics::ReactorCounters& counters_;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   tls::Failure failure_;
   bool lost_ = false;
-  bool in_kernel_ = false;
-  Fallback fallback_ = Fallback::none;
 };
 
 }  // namespace ringmx::gateway

@@ -46,15 +46,20 @@ net::KernelRecords::Event KernelTlsRecords::received(std::uint8_t type, std::str
       key_update_due_ = true;
       [[fallthrough]];
     case tls::Control::Kind::key_update:
-      if (net::set_kernel_tls_keys(fd_, net::TlsDirection::receive,
-                                   secrets_->next(tls::Direction::receive).crypto_info()) != 0) {
-        return failed(tls::Alert::internal_error);  // older than 6.14
-      }
-      return Event::none;
+      return rekey(net::TlsDirection::receive) ? Event::none : failed(tls::Alert::internal_error);
     case tls::Control::Kind::error:
       return failed(control.alert);
   }
   return Event::none;
+}
+
+// A kernel older than 6.14 can't.
+bool KernelTlsRecords::rekey(net::TlsDirection direction) {
+  const bool receiving = direction == net::TlsDirection::receive;
+  const tls::RecordKeys keys = secrets_->next(receiving ? tls::Direction::receive : tls::Direction::transmit);
+  const bool done = net::set_kernel_tls_keys(fd_, direction, keys.crypto_info()) == 0;
+  key_updates_[done ? metrics::KeyUpdate::rekeyed : metrics::KeyUpdate::closed].add();
+  return done;
 }
 
 net::KernelRecords::Event KernelTlsRecords::failed(tls::Alert alert) {
@@ -72,10 +77,7 @@ net::KernelRecords::Record KernelTlsRecords::due() {
 }
 
 bool KernelTlsRecords::sent() {
-  if (std::exchange(key_update_due_, false)) {
-    return net::set_kernel_tls_keys(fd_, net::TlsDirection::transmit,
-                                    secrets_->next(tls::Direction::transmit).crypto_info()) == 0;
-  }
+  if (std::exchange(key_update_due_, false)) return rekey(net::TlsDirection::transmit);
   ended_ = true;
   return true;
 }

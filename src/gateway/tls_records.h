@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <array>
 #include <optional>
 
+#include "metrics/counters.h"
+#include "net/kernel_tls.h"
 #include "net/records.h"
 #include "tls/control.h"
 #include "tls/records.h"
@@ -27,9 +30,10 @@ class UserTlsRecords final : public net::UserRecords {
 // Sealed and opened by the kernel, whose keys change with a KeyUpdate (RFC 8446 4.6.3) if it can do that.
 class KernelTlsRecords final : public net::KernelRecords {
  public:
+  using KeyUpdates = metrics::ByLabel<metrics::KeyUpdate>;
   // `fd`: a socket whose records are the kernel's. Outlived by it.
-  KernelTlsRecords(int fd, const tls::SessionKeys& keys, tls::Role role)
-      : fd_(fd), reader_(keys.receive.version(), role), secrets_(keys.secrets) {}
+  KernelTlsRecords(int fd, const tls::SessionKeys& keys, tls::Role role, KeyUpdates& key_updates)
+      : fd_(fd), key_updates_(key_updates), reader_(keys.receive.version(), role), secrets_(keys.secrets) {}
   Event received(std::uint8_t type, std::string_view content) override;
   Record due() override;
   bool sent() override;
@@ -37,8 +41,10 @@ class KernelTlsRecords final : public net::KernelRecords {
 
  private:
   Event failed(tls::Alert alert);
+  bool rekey(net::TlsDirection direction);
 
   int fd_;
+  KeyUpdates& key_updates_;
   tls::ControlReader reader_;
   std::optional<tls::TrafficSecrets> secrets_;
   tls::Alert last_ = tls::Alert::close_notify;

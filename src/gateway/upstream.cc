@@ -296,6 +296,7 @@ ring::Duration UpstreamConnection::patience(Stage stage) const noexcept {
     case Stage::greeting:
     case Stage::ehlo:
     case Stage::helo:
+    case Stage::starttls:
       return c.greeting_timeout;
     case Stage::mail:
     case Stage::rcpt:

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "ringmx/smtp/forward.h"
+#include "tls/records.h"
 
 namespace ringmx::gateway {
 
@@ -28,6 +29,9 @@ constexpr std::uint32_t least_text_blocks = 16 * 1024;
 constexpr std::uint32_t receive_buffer = 64 * 1024;
 constexpr std::uint32_t receive_offer = 64;
 constexpr std::uint32_t bulk_offer = 8;
+// A full TLS record.
+constexpr std::uint32_t record_block_size =
+    (tls::Records::max_plain + tls::Records::max_overhead + 63) / 64 * 64;
 // drain_timeout is over: so long for the last 421s to be read.
 constexpr ring::Duration last_words{1000};
 
@@ -42,9 +46,10 @@ std::uint32_t receive_buffers(const config::Server& server) {
 }  // namespace
 
 Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::ReactorCounters& counters,
-               std::vector<net::Socket> sockets)
+               std::vector<net::Socket> sockets, const TlsMaterial& material, const Offload& offload)
     : reactor_(reactor),
       config_(config),
+      offload_(offload),
       counters_(counters),
       client_pool_(receive_buffer, receive_buffers(config.server)),
       bulk_buffers_(reactor, client_pool_, bulk_group, std::min(bulk_offer, client_pool_.blocks() / 4),
@@ -54,10 +59,12 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
       upstream_pool_(upstream_buffer_size, upstream_buffers),
       upstream_buffers_(reactor, upstream_pool_, upstream_group, upstream_offer, upstream_buffers),
       text_(text_block_size,
-            std::max(least_text_blocks, config.server.max_sessions * text_blocks_per_session)) {
+            std::max(least_text_blocks, config.server.max_sessions * text_blocks_per_session)),
+      records_(record_block_size,
+               static_cast<std::uint32_t>(config.server.receive_memory / record_block_size)) {
   for (std::size_t i = 0; i < config.upstreams.size(); ++i) {
     pools_.push_back(std::make_unique<UpstreamPool>(
-        reactor_, net::StreamMemory{upstream_buffers_, upstream_buffers_, text_},
+        reactor_, net::StreamMemory{upstream_buffers_, upstream_buffers_, text_, &records_},
         traffic(metrics::Side::upstream), config.upstreams[i], config.server.hostname, counters.upstreams[i],
         static_cast<UpstreamPool::Owner&>(*this)));
   }
@@ -72,7 +79,8 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
                       .command_line_limit = c.command_line_limit,
                       .error_limit = c.error_limit,
                       .junk_command_limit = c.junk_command_limit,
-                      .bare_lf_ends_line = c.bare_lf_in_commands};
+                      .bare_lf_ends_line = c.bare_lf_in_commands,
+                      .starttls = c.starttls};
     listener.line_limit = smtp::longest_line(listener.rules, c.extensions);
     listener.greeting = "220 " + config.server.hostname + (c.banner.empty() ? "" : " ") + c.banner + "\r\n";
     listener.helo_reply = "250 " + config.server.hostname + "\r\n";
@@ -85,9 +93,18 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
     listener.acceptor = std::make_unique<net::Acceptor>(reactor_, static_cast<net::Acceptor::Owner&>(*this),
                                                         std::move(sockets[i]), static_cast<std::uint32_t>(i));
   }
+  use(material);
 }
 
 Worker::~Worker() = default;
+
+void Worker::use(const TlsMaterial& material) {
+  for (std::size_t i = 0; i < listeners_.size(); ++i) {
+    if (material.listeners[i] == nullptr) continue;
+    listeners_[i].tls = std::make_shared<const tls::ServerContext>(
+        material.listeners[i], config::server_settings(config_, config_.listeners[i]), material.ticket_keys);
+  }
+}
 
 void Worker::start() {
   for (ListenerContext& listener : listeners_) listener.acceptor->start();
@@ -110,7 +127,10 @@ void Worker::offer(ListenerContext& listener) {
   listener.offered = {.extensions = c.extensions & common,
                       .size_limit = size_limit == unlimited ? 0 : size_limit};
   listener.rules.message_size_limit = listener.offered.size_limit;  // for SIZE= in MAIL
-  listener.ehlo_reply = smtp::format_ehlo_reply(config_.server.hostname, listener.offered);
+  listener.ehlo_reply_in_tls = smtp::format_ehlo_reply(config_.server.hostname, listener.offered);
+  smtp::Capabilities in_clear = listener.offered;
+  if (c.starttls != smtp::StartTls::off) in_clear.extensions.add(smtp::Extension::starttls);
+  listener.ehlo_reply = smtp::format_ehlo_reply(config_.server.hostname, in_clear);
 }
 
 void Worker::capabilities_changed() {

@@ -11,12 +11,15 @@
 
 #include "config/config.h"
 #include "gateway/client.h"
+#include "gateway/tls_material.h"
 #include "gateway/upstream.h"
 #include "metrics/counters.h"
 #include "net/acceptor.h"
 #include "net/stream.h"
 #include "ring/reactor.h"
 #include "ringmx/smtp/session.h"
+#include "tls/context.h"
+#include "tls/ticket_keys.h"
 
 namespace ringmx::gateway {
 
@@ -28,11 +31,13 @@ struct ListenerContext {
   std::uint32_t line_limit = 0;
   std::string greeting;  // wire form, as the next two
   std::string helo_reply;
-  std::string ehlo_reply;
+  std::string ehlo_reply;  // with STARTTLS, where it can be had
+  std::string ehlo_reply_in_tls;
   smtp::Capabilities offered;
   std::vector<UpstreamPool*> upstreams;
   std::size_t next_upstream = 0;  // round robin
   std::unique_ptr<net::Acceptor> acceptor;
+  std::shared_ptr<const tls::ServerContext> tls;  // null where there is none
 };
 
 // The gateway on one reactor: its listeners, its clients, its upstream pools. Nothing in here is
@@ -41,8 +46,11 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
  public:
   // sockets: one per listener of the configuration, in its order.
   Worker(ring::Reactor& reactor, const config::Config& config, metrics::ReactorCounters& counters,
-         std::vector<net::Socket> sockets);
+         std::vector<net::Socket> sockets, const TlsMaterial& material, const Offload& offload);
   ~Worker() override;
+
+  // New certificates and keys, for the handshakes from here on.
+  void use(const TlsMaterial& material);
 
   void start();
   // No new sessions; those without a transaction get 421 now, the others when it is over, or after
@@ -53,7 +61,10 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
   [[nodiscard]] ring::Reactor& reactor() noexcept { return reactor_; }
   [[nodiscard]] const config::Config& config() const noexcept { return config_; }
   [[nodiscard]] metrics::ReactorCounters& counters() noexcept { return counters_; }
-  [[nodiscard]] net::StreamMemory client_memory() noexcept { return {client_buffers_, bulk_buffers_, text_}; }
+  [[nodiscard]] net::StreamMemory client_memory() noexcept {
+    return {client_buffers_, bulk_buffers_, text_, &records_};
+  }
+  [[nodiscard]] const Offload& offload() const noexcept { return offload_; }
   [[nodiscard]] net::StreamTraffic client_traffic() noexcept { return traffic(metrics::Side::client); }
   void client_closed(Client& client);
   // How much a session may keep waiting on each of its sides, in bytes of whole blocks. It shrinks with
@@ -81,6 +92,7 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
 
   ring::Reactor& reactor_;
   const config::Config& config_;
+  const Offload& offload_;
   metrics::ReactorCounters& counters_;
   ring::ReceivePool client_pool_;
   ring::ReceiveBuffers bulk_buffers_;
@@ -88,6 +100,7 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
   ring::ReceivePool upstream_pool_;  // of its own: clients' data can't keep replies from coming
   ring::ReceiveBuffers upstream_buffers_;
   ring::BlockPool text_;
+  ring::BlockPool records_;  // TLS records that are sealed here
   std::vector<std::string_view> scratch_;
   std::vector<std::unique_ptr<UpstreamPool>> pools_;
   std::vector<ListenerContext> listeners_;

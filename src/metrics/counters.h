@@ -48,6 +48,7 @@ enum class Close : std::uint8_t {
 };  // connections_closed_total{reason}
 enum class ClosedIn : std::uint8_t {
   greeting,
+  handshake,
   command,
   upstream_wait,
   data,

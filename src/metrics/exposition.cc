@@ -75,7 +75,7 @@ std::vector<Family> families() {
   const auto closed = closed_set<Close>(
       "reason", {"quit", "client_lost", "timeout", "too_slow", "errors", "violation", "draining", "memory"});
   const auto closed_in =
-      closed_set<ClosedIn>("stage", {"greeting", "command", "upstream_wait", "data", "reply"});
+      closed_set<ClosedIn>("stage", {"greeting", "handshake", "command", "upstream_wait", "data", "reply"});
   const auto violation = closed_set<Violation>(
       "type", {"bare_lf_command", "bare_cr_command", "nul_command", "long_line", "unknown_command",
                "foreign_protocol", "early_talker", "unauth_pipelining", "starttls_injection",

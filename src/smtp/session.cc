@@ -92,7 +92,6 @@ constexpr std::string_view bad_parameter = "501 5.5.4 Bad or repeated parameter\
 constexpr std::string_view too_many_recipients = "452 4.5.3 Too many recipients\r\n";
 constexpr std::string_view cannot_verify =
     "252 2.0.0 Cannot VRFY user, but will accept message and attempt delivery\r\n";
-constexpr std::string_view ready_for_tls = "220 2.0.0 Ready to start TLS\r\n";
 constexpr std::string_view starttls_first = "530 5.7.0 Must issue a STARTTLS command first\r\n";
 constexpr std::string_view tls_active = "503 5.5.1 TLS is already active\r\n";
 constexpr std::string_view help = "214 2.0.0 See RFC 5321\r\n";
@@ -224,7 +223,7 @@ void Session::judge(const Command& command, ExtensionSet offered, Decision& deci
       if (secured_) return answer(decision, tls_active);
       if (rules_->starttls == StartTls::off) return answer(decision, not_implemented);
       if (!argument.empty()) return answer(decision, no_argument_allowed);
-      return answer(decision, ready_for_tls, Action::starttls);
+      return answer(decision, replies::ready_for_tls, Action::starttls);
     case Verb::expn:
     case Verb::auth:
     case Verb::etrn:

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "gateway/tls_material.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "tls/load.h"
+
+namespace ringmx::gateway {
+
+LoadedTlsMaterial load_tls_material(const config::Config& config, const tls::TicketKeys::Secret& secret) {
+  LoadedTlsMaterial loaded;
+  auto material = std::make_shared<TlsMaterial>();
+  // Listeners share certificates, and so what is wrong with them.
+  const auto add = [](std::vector<std::string>& to, const std::vector<std::string>& more) {
+    for (const std::string& one : more) {
+      if (std::find(to.begin(), to.end(), one) == to.end()) to.push_back(one);
+    }
+  };
+  const config::Listener* with_tls = nullptr;
+  for (const config::Listener& listener : config.listeners) {
+    material->listeners.emplace_back();
+    if (!listener.uses_tls()) continue;
+    with_tls = &listener;
+    tls::CheckedMaterial checked = tls::load_material(config::server_settings(config, listener));
+    material->listeners.back() = std::move(checked.material);
+    add(loaded.errors, checked.errors);
+    add(loaded.warnings, checked.warnings);
+  }
+  for (const config::Upstream& upstream : config.upstreams) {
+    material->upstream_cas.emplace_back();
+    if (!upstream.uses_tls()) continue;
+    tls::LoadedCas cas = tls::load_cas(config::client_settings(config, upstream));
+    material->upstream_cas.back() = std::move(cas.cas);
+    add(loaded.errors, cas.errors);
+  }
+  if (with_tls != nullptr) {
+    tls::LoadedTicketKeys keys =
+        tls::load_ticket_keys(config::server_settings(config, *with_tls).tickets, secret);
+    material->ticket_keys = std::move(keys.keys);
+    add(loaded.errors, keys.errors);
+  }
+  if (loaded.errors.empty()) loaded.material = std::move(material);
+  return loaded;
+}
+
+}  // namespace ringmx::gateway
