@@ -186,6 +186,7 @@ void Connection::replied(Stage stage, const smtp::Reply& reply) {
 }
 
 void Connection::message_ended(const Outcome& outcome) {
+  if (over_) return;  // it has failed with its session already
   Statistics& s = generator_.statistics_;
   const Nanoseconds now = generator_.now();
   if (outcome.accepted) {
@@ -202,6 +203,7 @@ void Connection::message_ended(const Outcome& outcome) {
 }
 
 void Connection::ready() {
+  if (over_) return;
   if (script_.lacks_chunking())
     return fail(Failure::no_chunking, at_rest, "the server does not offer CHUNKING");
   if (ticket_) return begin();

@@ -17,7 +17,7 @@ How much                           A run always ends; by default after 10 s.
       --drain TIME           how long what is under way at the end may take (10s)
 
 Sessions
-  -s, --sessions N           at the same time, at most (10)
+  -s, --sessions N           at the same time, at most (10; with --rate 1000)
   -m, --messages N           per session (1); 0: no limit
   -k, --keep                 the same as --messages 0: sessions are kept
   -r, --rate N               open loop: N messages per second in all, on time, whatever
@@ -81,9 +81,10 @@ session stood to the end); 1 if not; 2 if it could not be run.
 Examples
   ringmx-load 127.0.0.1:2525                      ten sessions, one message each, for 10 s
   ringmx-load -k -s 50 -n 100000 127.0.0.1:2525   kept sessions, as fast as they go
-  ringmx-load -r 500 -s 200 --size mail -d 5m mx1.example.test:25 --allow-remote
+  ringmx-load -r 500 --size mail -d 5m mx1.example.test:25 --allow-remote
                                                   500 messages per second, like real mail
-  ringmx-load --idle -s 5000 -d 1m 127.0.0.1:25   5000 sessions that do nothing
+  ringmx-load --idle -s 5000 --ramp 5s -d 1m 127.0.0.1:25
+                                                  5000 sessions that do nothing
   ringmx-load --slow 100 -s 50 -d 1m 127.0.0.1:25 clients of 100 bytes per second
 )";
 }

@@ -25,15 +25,15 @@ struct Message {
 };
 
 struct MailOptions {
-  Pattern from;
-  std::vector<Pattern> to;  // in turn: recipient r of message n is the (n + r)th
+  Pattern from{};
+  std::vector<Pattern> to{};  // in turn: recipient r of message n is the (n + r)th
   std::uint32_t recipients = 1;
-  Pattern helo;
-  Sizes sizes;
+  Pattern helo{};
+  Sizes sizes{};
   bool base64 = false;  // else text, with lines that begin with a dot, and a dot alone
   std::uint64_t seed = 0;
-  std::string date;  // RFC 5322 date-time
-  std::string run;   // makes Message-IDs unique; letters and digits
+  std::string date{};  // RFC 5322 date-time
+  std::string run{};   // makes Message-IDs unique; letters and digits
 };
 
 // All the messages of a run. Headers are made for each; bodies are pieces of one text, which stays

@@ -210,6 +210,8 @@ Problem check(Options& o) {
     return "--idle sends no messages: --rate and --count mean nothing";
   if (o.quiet && o.progress) return "--quiet and --progress";
   if (o.count == 0 && o.duration == 0) o.duration = 10 * second;
+  // With --rate the limit is not what is wanted, but what must not be passed.
+  if (o.sessions == 0) o.sessions = o.rate > 0 ? 1000 : 10;
   return std::nullopt;
 }
 

@@ -34,7 +34,7 @@ struct Options {
   Nanoseconds ramp = 0;
   Nanoseconds drain = 10 * second;  // for what is under way at the end
 
-  std::uint64_t sessions = 10;    // at once
+  std::uint64_t sessions = 0;     // at once; 0: the default
   std::uint64_t per_session = 1;  // messages; 0: no end
   double rate = 0;                // messages per second; 0: closed loop
   bool idle = false;              // sessions that send nothing

@@ -57,13 +57,17 @@ std::optional<std::string> Sizes::parse(std::string_view text, Sizes& out) {
     part.sigma = *sigma;
     sizes.parts_.push_back(part);
   } else {
+    if (text.ends_with(',')) return wrong(whole);
     do {
       std::string_view item = cut(text, ',');
+      const bool weighted = item.find('*') != item.npos;
       Part part;
       if (!size(cut(item, '*'), part.low)) return wrong(whole);
-      const auto weight = item.empty() ? 1.0 : parse_decimal(item);
-      if (!weight) return wrong(whole);
-      part.weight = *weight;
+      if (weighted) {
+        const auto weight = parse_decimal(item);
+        if (!weight) return wrong(whole);
+        part.weight = *weight;
+      }
       sizes.parts_.push_back(part);
     } while (!text.empty());
   }
