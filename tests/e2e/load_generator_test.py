@@ -106,7 +106,6 @@ class Octets(LoadTest):
                 for one in spans.values():
                     self.assertLessEqual(one["p50"], one["p99.9"])
                     self.assertLessEqual(one["p99.9"], one["max"])
-                sink.stop()
 
     def test_dots_in_data_and_bdat(self):
         for framing in ([], ["--bdat"]):
@@ -503,6 +502,8 @@ mail {{
 }}
 """)
         proxy = self.process([nginx, "-p", directory, "-e", "stderr", "-c", config])
+        self.addCleanup(proxy.wait)  # its worker, too: a killed master would leave it behind
+        self.addCleanup(proxy.signal, signal.SIGTERM)
         proxy.wait_for_listener(address)
         # nginx passes on what follows the first recipient blindly, and doesn't pipeline up to there.
         for n, options in enumerate((["-p", "never"], ["-p", "never", "-k"], [])):
