@@ -220,6 +220,7 @@ void Connection::send(const Ticket& ticket) {
 
 void Connection::begin() {
   begun_ = generator_.now();
+  sent_ = 0;
   const Message message = generator_.mail_.message(ticket_->number, session_);
   size_ = message.size;
   script_.begin(message);

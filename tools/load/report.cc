@@ -18,6 +18,7 @@ constexpr std::array<std::string_view, 4> percentile_names{"p50", "p90", "p99", 
   std::array<char, 512> line{};
   va_list arguments;
   va_start(arguments, format);
+  // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start() is unknown to clang-tidy 14
   const int n = std::vsnprintf(line.data(), line.size(), format, arguments);
   va_end(arguments);
   out.append(line.data(), std::min(static_cast<std::size_t>(std::max(n, 0)), line.size() - 1));
