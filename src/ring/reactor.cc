@@ -109,6 +109,13 @@ void Reactor::connect(Operation& op, int fd, const sockaddr* address, socklen_t 
   io_uring_sqe_set_data(&entry, &op);
 }
 
+void Reactor::wake_at(Operation& op, const __kernel_timespec& time) {
+  io_uring_sqe& entry = start(op);
+  // It counts no other completions (0), so it ends by time or by cancel() alone.
+  io_uring_prep_timeout(&entry, const_cast<__kernel_timespec*>(&time), 0, IORING_TIMEOUT_ABS);
+  io_uring_sqe_set_data(&entry, &op);
+}
+
 void Reactor::cancel(Operation& op) {
   assert(op.pending_);
   io_uring_sqe& entry = sqe();

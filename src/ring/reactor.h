@@ -57,6 +57,9 @@ class Reactor {
   void send(Operation& op, int fd, const void* data, std::size_t size);
   void send_message(Operation& op, int fd, const msghdr& message);
   void connect(Operation& op, int fd, const sockaddr* address, socklen_t length);
+  // Completes at `time` (CLOCK_MONOTONIC), for what can't be as late as a timer of timers() may be.
+  // `time` is read when it is submitted.
+  void wake_at(Operation& op, const __kernel_timespec& time);
 
   // Asks for the end of a pending operation; its last completion still comes (-ECANCELED, or a
   // result that was faster).

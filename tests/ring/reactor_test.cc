@@ -224,6 +224,37 @@ TEST(Reactor, WaitsForItsDeadlines) {
   EXPECT_LE(loop.statistics.enters.value(), 10U);
 }
 
+__kernel_timespec in(std::chrono::nanoseconds time) {
+  const auto at = std::chrono::steady_clock::now().time_since_epoch() + time;
+  return {.tv_sec = at / 1s, .tv_nsec = (at % 1s) / 1ns};
+}
+
+TEST(Reactor, WakesAtATimeThatIsNoTick) {
+  Loop loop;
+  Completions wake;
+  wake.action = [&](int) { loop.reactor.stop(); };
+  const auto begin = std::chrono::steady_clock::now();
+  {
+    const __kernel_timespec time = in(5ms);
+    loop.reactor.wake_at(wake.operation, time);
+    loop.reactor.run();
+  }
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, 5ms);
+  // A time that is over is now; and other completions are none of it.
+  const __kernel_timespec over = in(-1s);
+  loop.reactor.wake_at(wake.operation, over);
+  loop.reactor.run();
+  EXPECT_EQ(wake.results, (std::vector{-ETIME, -ETIME}));
+
+  const __kernel_timespec later = in(1h);
+  loop.reactor.wake_at(wake.operation, later);
+  loop.settle();
+  EXPECT_TRUE(wake.operation.pending());
+  loop.reactor.cancel(wake.operation);
+  EXPECT_TRUE(loop.run_until([&] { return !wake.operation.pending(); }));
+  EXPECT_EQ(wake.results.back(), -ECANCELED);
+}
+
 TEST(Reactor, StopEndsTheLoopAfterTheRunningTurn) {
   Loop loop;
   const Pair pair;

@@ -20,7 +20,8 @@ import shutil
 import subprocess
 import sys
 
-# Which rooms a room may include, itself aside. A room is a folder of src/; "smtp" is include/ringmx/ too.
+# Which rooms a room may include, itself aside. A room is a folder of src/; "smtp" is include/ringmx/ too, and
+# "load" is tools/load/.
 ROOMS = {
     "smtp": set(),
     "policy": {"smtp"},
@@ -31,8 +32,13 @@ ROOMS = {
     "metrics": {"ring", "net"},
     "admin": {"ring", "net", "metrics", "config"},
     "gateway": {"smtp", "policy", "tls", "ring", "net", "config", "metrics", "admin"},
+    "load": {"smtp", "tls", "ring", "net"},
 }
 PURE = {"smtp", "policy"}  # bytes in, decisions out: no socket, no clock, no thread
+# The same, but for these files.
+PURE_EXCEPT = {"load": {"connection", "generator", "main", "resolve"}}
+# What is as pure as whoever includes it.
+KNOWN_TO_PURE = {"ring/counter.h"}
 
 # What a pure room may include beside the standard library and Abseil.
 INTRINSICS = {"immintrin.h", "emmintrin.h", "tmmintrin.h", "smmintrin.h", "arm_neon.h", "cpuid.h"}
@@ -85,7 +91,7 @@ def room_of(path):
     parts = path.parts
     if parts[:2] == ("include", "ringmx") and len(parts) > 3:
         return parts[2]
-    if parts[0] == "src" and len(parts) > 2:
+    if parts[0] == "src" and len(parts) > 2 or parts[:2] == ("tools", "load"):
         return parts[1]
     return None
 
@@ -97,17 +103,24 @@ def target_room(name):
     return parts[0] if len(parts) > 1 and parts[0] in ROOMS else None
 
 
-def check_include(room, quote, name):
+def is_pure(room, file):
+    return room in PURE or room in PURE_EXCEPT and pathlib.PurePosixPath(file).stem not in PURE_EXCEPT[room]
+
+
+def check_include(room, path, quote, name):
     """What is wrong with a file of `room` including `name`, or None."""
+    pure = is_pure(room, path)
     target = target_room(name)
     if target is not None:
         if target != room and target not in ROOMS[room]:
             return f"{room} may not know {target}"
+        if pure and not is_pure(target, name) and name not in KNOWN_TO_PURE:
+            return f"{path.name} is pure, {name} is not"
         return None
     library = name.split("/")[0].removesuffix(".h")
     if library in LIBRARIES and room not in LIBRARIES[library]:
         return f"only {', '.join(sorted(LIBRARIES[library]))} may know {library}, {room} may not"
-    if room in PURE:
+    if pure:
         if quote == '"' and not name.startswith("absl/"):
             return f"{name}: say which room it is in"
         standard = "." not in name and "/" not in name and name not in SYSTEM_STANDARD
@@ -150,7 +163,7 @@ def check_file(root, path):
                 yield number, "a tab"
             if path.parts[:2] != ("tests", "tidy") and (found := WORKPLACE.search(line)):
                 yield number, f"'{found.group()}' belongs to somebody's machine or network, not to ringmx"
-    if path.suffix in CXX and path.parts[0] in ("src", "include"):
+    if path.suffix in CXX and (path.parts[0] in ("src", "include") or room_of(path)):
         yield from check_room(path, lines)
 
 
@@ -167,7 +180,7 @@ def check_room(path, lines):
         yield 1, "a header without #pragma once"
     for number, line in enumerate(lines, 1):
         if match := INCLUDE.match(line):
-            if wrong := check_include(room, *match.groups()):
+            if wrong := check_include(room, path, *match.groups()):
                 yield number, wrong
 
 
@@ -224,11 +237,11 @@ def flags_of(build):
 
 def headers(root, build):
     compiler, flags = flags_of(build)
-    names = [p for p in files_of(root) if p.suffix == ".h" and p.parts[0] in ("include", "src")]
+    names = [p for p in files_of(root) if p.suffix == ".h" and (p.parts[0] in ("include", "src") or room_of(p))]
 
     def compile_alone(path):
         done = subprocess.run(
-            [compiler, *flags, f"-I{root}/include", f"-I{root}/src", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
+            [compiler, *flags, f"-I{root}/include", f"-I{root}/src", f"-I{root}/tools", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
              "-x", "c++", "-include", str(root / path), "/dev/null"],
             cwd=build, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
         first = next((line for line in done.stdout.splitlines() if "error" in line), done.stdout.strip())
