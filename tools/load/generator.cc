@@ -53,7 +53,8 @@ Generator::Generator(ring::Reactor& reactor, const Options& options, const Mail&
       schedule_{
           .rate = options.rate, .ramp = options.ramp, .sessions = part(options.sessions, thread, threads)},
       threads_(threads),
-      receive_(reactor, receive_group, receive_buffer, receive_offer, receive_buffers, receive_buffers),
+      pool_(receive_buffer, receive_buffers),
+      receive_(reactor, pool_, receive_group, receive_offer, receive_buffers),
       text_(text_block_size, text_blocks),
       next_message_(thread),
       next_session_(thread) {}

@@ -98,6 +98,7 @@ class Generator {
   SampleLog& samples_;
   Schedule schedule_;
   std::uint64_t threads_;
+  ring::ReceivePool pool_;
   ring::ReceiveBuffers receive_;
   ring::BlockPool text_;
 
