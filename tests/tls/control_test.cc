@@ -37,6 +37,7 @@ TEST(Control, Alerts) {
     expect(Kind::nothing, Alert::none, read(RecordType::alert, "\1\x5a"s, version));
     expect(Kind::alert, Alert::internal_error, read(RecordType::alert, "\2\x50"s, version));
     expect(Kind::alert, Alert::no_renegotiation, read(RecordType::alert, "\1\x64"s, version));
+    expect(Kind::alert, Alert{255}, read(RecordType::alert, "\2\xff"s, version));
     for (const std::string& content : {""s, "\2"s, "\2\x50\0"s, "\1\0\1\0"s}) {
       expect(Kind::error, Alert::decode_error, read(RecordType::alert, content, version));
     }
