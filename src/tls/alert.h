@@ -7,7 +7,7 @@
 
 namespace tls {
 
-enum class Alert : std::uint8_t {
+enum class Alert : std::uint16_t {
   close_notify = 0,
   unexpected_message = 10,
   bad_record_mac = 20,
@@ -36,7 +36,7 @@ enum class Alert : std::uint8_t {
   unknown_psk_identity = 115,
   certificate_required = 116,
   no_application_protocol = 120,
-  none = 255,  // no alert was sent
+  none = 256,  // there is none: no number that can be on the wire
 };
 
 // As the RFC writes it; "unknown" for a number that it does not have, "" for none.

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "tls/load.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -17,21 +19,24 @@ namespace {
 constexpr std::size_t max_file = std::size_t{8} << 20;
 
 std::optional<std::string> read(const std::string& path, std::vector<std::string>& errors) {
-  errno = 0;
-  std::ifstream in(path, std::ios::binary);
+  const auto fail = [&](const std::string& what) {
+    errors.push_back(path + ": " + what);
+    return std::nullopt;
+  };
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return fail(std::string("can't be read: ") + std::strerror(errno));
   std::string text;
-  if (in) {
-    text.assign(std::istreambuf_iterator<char>(in), {});
-    if (in.bad() || errno == EISDIR) in.setstate(std::ios::failbit);
-  }
-  if (!in) {
-    errors.push_back(path + ": can't be read: " + std::strerror(errno != 0 ? errno : EIO));
-    return std::nullopt;
-  }
-  if (text.size() > max_file) {
-    errors.push_back(path + ": is larger than 8 MiB; that can't be right");
-    return std::nullopt;
-  }
+  ssize_t n = 0;
+  do {
+    const std::size_t size = text.size();
+    text.resize(size + 65536);
+    n = ::read(file, text.data() + size, text.size() - size);
+    text.resize(size + static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+  } while (n > 0 && text.size() <= max_file);
+  const int error = errno;
+  close(file);
+  if (n < 0) return fail(std::string("can't be read: ") + std::strerror(error));
+  if (text.size() > max_file) return fail("is larger than 8 MiB; that can't be right");
   return text;
 }
 

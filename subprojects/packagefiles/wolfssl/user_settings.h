@@ -65,12 +65,12 @@
 // Nothing leaks by timing.
 #define TFM_TIMING_RESISTANT
 #define ECC_TIMING_RESISTANT
-#define WC_RSA_BLINDING
+#define WC_RSA_BLINDING  // where sp_int does RSA; the fixed-size code below is constant-time instead
 
 // Arithmetic: fixed-size code for RSA-2048/3072/4096, P-256 and P-384; any other size by sp_int.
 #define WOLFSSL_SP_MATH_ALL
 #define SP_INT_BITS 4096
-#define WOLFSSL_HAVE_SP_RSA
+#define WOLFSSL_HAVE_SP_RSA  // without it an RSA-2048 signature takes 1.9 ms instead of 0.5
 #define WOLFSSL_HAVE_SP_ECC
 #define WOLFSSL_SP_4096
 #define WOLFSSL_SP_384
