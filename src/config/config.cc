@@ -255,9 +255,8 @@ class Reader {
     if (text == nullptr) return report(node, wrong_kind(node, "a string", key));
     const auto found = std::find(field.words.begin(), field.words.end(), text->get());
     if (found != field.words.end()) return field.set(static_cast<std::size_t>(found - field.words.begin()));
-    const auto near = nearest(text->get(), {field.words.begin(), field.words.end()});
-    report(node, {in_quotes(text->get()) + " is not a choice here",
-                  near.empty() ? "write " + range_text(field) : "did you mean " + in_quotes(near) + "?"});
+    // All of them, not the nearest: that of "on" would be "off".
+    report(node, {in_quotes(text->get()) + " is not a choice here", "write " + range_text(field)});
   }
 
   void take(const toml::node& node, const Key& key, const Extensions& field) {

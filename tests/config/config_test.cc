@@ -551,18 +551,17 @@ TEST(Config, SizesAndDurations) {
 }
 
 TEST(Config, Choices) {
-  EXPECT_THAT(faults("[[listener]]", "nul = 'Reject'"),
-              ElementsAre("listener.nul: \"Reject\" is not a choice here; did you mean \"reject\"?"));
   EXPECT_THAT(
-      faults("[[listener]]", "starttls = 'may'"),
-      ElementsAre(
-          "listener.starttls: \"may\" is not a choice here; write \"off\", \"optional\" or \"required\""));
-  EXPECT_THAT(faults("[[listener]]", "starttls = 'require'"),
-              ElementsAre("listener.starttls: \"require\" is not a choice here; did you mean \"required\"?"));
-  EXPECT_THAT(
-      faults("[[listener]]", "minimum_tls_version = 'TLS1.3'"),
-      ElementsAre(
-          "listener.minimum_tls_version: \"TLS1.3\" is not a choice here; did you mean \"TLSv1.3\"?"));
+      faults("[[listener]]", "nul = 'Reject'"),
+      ElementsAre("listener.nul: \"Reject\" is not a choice here; write \"normalize\" or \"reject\""));
+  for (const std::string word : {"may", "on", "require", "Off", ""}) {
+    EXPECT_THAT(faults("[[listener]]", "starttls = '" + word + "'"),
+                ElementsAre("listener.starttls: \"" + word +
+                            "\" is not a choice here; write \"off\", \"optional\" or \"required\""));
+  }
+  EXPECT_THAT(faults("[[listener]]", "minimum_tls_version = 'TLS1.3'"),
+              ElementsAre("listener.minimum_tls_version: \"TLS1.3\" is not a choice here; "
+                          "write \"TLSv1.2\" or \"TLSv1.3\""));
   EXPECT_THAT(
       faults("[[listener]]", "starttls = true"),
       ElementsAre("listener.starttls: a boolean, not a string; write starttls = \"off\", for example"));
