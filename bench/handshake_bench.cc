@@ -16,6 +16,8 @@
 #include "tls/connection.h"
 #include "tls/records.h"
 
+namespace tls = ringmx::tls;
+
 namespace {
 
 using tls::Cipher;

@@ -8,7 +8,7 @@
 #include <new>
 #include <stdexcept>
 
-namespace tls {
+namespace ringmx::tls {
 namespace {
 
 std::uint64_t load64(const unsigned char* from) {
@@ -154,4 +154,4 @@ bool Aead::open(char* record, std::size_t size, std::string_view& plain) {
   return error == 0;
 }
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -11,7 +11,7 @@
 #include "tls/control.h"
 #include "tls/record_keys.h"
 
-namespace tls {
+namespace ringmx::tls {
 
 class Aead {
  public:
@@ -50,4 +50,4 @@ class Aead {
   std::size_t additional_data(const char* header, std::size_t plain_size, unsigned char* to) const;
 };
 
-}  // namespace tls
+}  // namespace ringmx::tls

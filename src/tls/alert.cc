@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "tls/alert.h"
 
-namespace tls {
+namespace ringmx::tls {
 
 std::string_view name_of(Alert alert) {
   switch (alert) {
@@ -67,4 +67,4 @@ std::string_view name_of(Alert alert) {
   return "unknown";
 }
 
-}  // namespace tls
+}  // namespace ringmx::tls

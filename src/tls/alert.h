@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace tls {
+namespace ringmx::tls {
 
 enum class Alert : std::uint16_t {
   close_notify = 0,
@@ -42,4 +42,4 @@ enum class Alert : std::uint16_t {
 // As the RFC writes it; "unknown" for a number that it does not have, "" for none.
 std::string_view name_of(Alert alert);
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -3,7 +3,7 @@
 // chooses a certificate, and says exactly why a client can't be served.
 #include "tls/client_hello.h"
 
-namespace tls {
+namespace ringmx::tls {
 namespace {
 
 enum Extension : unsigned {
@@ -136,4 +136,4 @@ std::optional<ClientHello> parse_client_hello(std::string_view body) {
   return hello;
 }
 
-}  // namespace tls
+}  // namespace ringmx::tls

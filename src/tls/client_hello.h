@@ -8,7 +8,7 @@
 
 #include "tls/settings.h"
 
-namespace tls {
+namespace ringmx::tls {
 
 // A vector of 16-bit numbers in network order, as it stands in the message.
 class Numbers {
@@ -39,4 +39,4 @@ struct ClientHello {
 // `body` is the handshake message without its header. nullopt: it is not well-formed.
 std::optional<ClientHello> parse_client_hello(std::string_view body);
 
-}  // namespace tls
+}  // namespace ringmx::tls

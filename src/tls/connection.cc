@@ -14,7 +14,7 @@
 #include "tls/control.h"
 #include "tls/x509.h"
 
-namespace tls {
+namespace ringmx::tls {
 namespace {
 
 constexpr std::size_t header_size = 5;
@@ -490,4 +490,4 @@ std::shared_ptr<const Session> Connection::session() const {
   return session != nullptr ? std::make_shared<const Session>(session) : nullptr;
 }
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -19,7 +19,7 @@
 struct WOLFSSL;
 struct WOLFSSL_SESSION;
 
-namespace tls {
+namespace ringmx::tls {
 
 struct PeerCertificate {
   bool verified = false;
@@ -126,4 +126,4 @@ class Connection {
   void fail_by_wolfssl(int error);
 };
 
-}  // namespace tls
+}  // namespace ringmx::tls

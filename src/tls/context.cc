@@ -9,7 +9,7 @@
 #include <ctime>
 #include <stdexcept>
 
-namespace tls {
+namespace ringmx::tls {
 namespace {
 
 constexpr Cipher all_ciphers[] = {Cipher::aes_128_gcm, Cipher::aes_256_gcm, Cipher::chacha20_poly1305};
@@ -245,4 +245,4 @@ ClientContext::ClientContext(const ClientSettings& settings, std::string_view ca
   if (own != nullptr) use_certificate(context_.get(), own->certificates().front());
 }
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -18,7 +18,7 @@
 
 struct WOLFSSL_CTX;
 
-namespace tls {
+namespace ringmx::tls {
 
 struct FreeContext {
   void operator()(WOLFSSL_CTX* context) const;
@@ -74,4 +74,4 @@ class ClientContext {
   bool verifies_;
 };
 
-}  // namespace tls
+}  // namespace ringmx::tls

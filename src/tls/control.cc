@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace tls {
+namespace ringmx::tls {
 namespace {
 
 // A peer needs a handful: tickets at the beginning, a KeyUpdate each some hundred gigabytes.
@@ -87,4 +87,4 @@ Control ControlReader::read_handshake(std::string_view content) {
   return {};
 }
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -10,7 +10,7 @@
 #include "tls/alert.h"
 #include "tls/record_keys.h"
 
-namespace tls {
+namespace ringmx::tls {
 
 enum class RecordType : std::uint8_t {
   change_cipher_spec = 20,
@@ -55,4 +55,4 @@ std::array<char, 2> alert_content(Alert alert);
 // KeyUpdate, update_not_requested: the answer to a request, and the last record under the old keys.
 inline constexpr std::string_view key_update_content{"\x18\0\0\1\0", 5};
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "tls/failure.h"
 
-namespace tls {
+namespace ringmx::tls {
 
 std::string_view label(Reason reason) {
   switch (reason) {
@@ -41,4 +41,4 @@ std::string_view label(Reason reason) {
   return "";
 }
 
-}  // namespace tls
+}  // namespace ringmx::tls

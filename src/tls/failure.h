@@ -8,7 +8,7 @@
 
 #include "tls/alert.h"
 
-namespace tls {
+namespace ringmx::tls {
 
 enum class Reason : std::uint8_t {
   none,
@@ -39,4 +39,4 @@ struct Failure {
   std::string text;           // one line for the log
 };
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -13,7 +13,7 @@
 
 #include "tls/record_keys.h"
 
-namespace tls {
+namespace ringmx::tls {
 namespace {
 
 constexpr std::size_t max_file = std::size_t{8} << 20;
@@ -118,4 +118,4 @@ LoadedTicketKeys load_ticket_keys(const Tickets& tickets, const TicketKeys::Secr
   return loaded;
 }
 
-}  // namespace tls
+}  // namespace ringmx::tls

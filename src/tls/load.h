@@ -10,7 +10,7 @@
 #include "tls/settings.h"
 #include "tls/ticket_keys.h"
 
-namespace tls {
+namespace ringmx::tls {
 
 CheckedMaterial load_material(const ServerSettings& settings);
 
@@ -27,4 +27,4 @@ struct LoadedTicketKeys {
 // `secret` is where derived keys come from, if there are no files; it should be the same at each load.
 LoadedTicketKeys load_ticket_keys(const Tickets& tickets, const TicketKeys::Secret& secret);
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -10,7 +10,7 @@
 
 #include "tls/record_keys.h"
 
-namespace tls {
+namespace ringmx::tls {
 namespace {
 
 constexpr std::int64_t day = 86400;
@@ -224,4 +224,4 @@ std::int64_t Material::not_after() const {
   return first;
 }
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -13,7 +13,7 @@
 
 #include "tls/x509.h"
 
-namespace tls {
+namespace ringmx::tls {
 
 // Text and where it is from, for messages.
 struct Pem {
@@ -74,4 +74,4 @@ std::string check_cas(const Pem& cas);
 // The blocks of PEM whose label ends so ("CERTIFICATE", "PRIVATE KEY"), each a view into `text`.
 std::vector<std::string_view> pem_blocks(std::string_view text, std::string_view label);
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -11,7 +11,7 @@
 #include <cstring>
 #include <stdexcept>
 
-namespace tls {
+namespace ringmx::tls {
 namespace {
 
 constexpr std::string_view protocol = "tls13 ";
@@ -163,4 +163,4 @@ RecordKeys TrafficSecrets::next(Direction direction) {
   return keys(direction);
 }
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -12,7 +12,7 @@
 
 #include "tls/settings.h"
 
-namespace tls {
+namespace ringmx::tls {
 
 enum class Role : std::uint8_t { server, client };
 enum class Direction : std::uint8_t { receive, transmit };
@@ -66,4 +66,4 @@ struct SessionKeys {
   std::optional<TrafficSecrets> secrets;  // TLS 1.3
 };
 
-}  // namespace tls
+}  // namespace ringmx::tls

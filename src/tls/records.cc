@@ -11,7 +11,7 @@
 #include "tls/aead.h"
 #include "tls/control.h"
 
-namespace tls {
+namespace ringmx::tls {
 namespace {
 
 constexpr std::size_t header_size = 5;
@@ -230,4 +230,4 @@ std::size_t Records::seal_alert(Alert alert, std::span<char> out) {
   return state_->seal_alert(alert, out);
 }
 
-}  // namespace tls
+}  // namespace ringmx::tls

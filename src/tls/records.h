@@ -12,7 +12,7 @@
 #include "tls/alert.h"
 #include "tls/record_keys.h"
 
-namespace tls {
+namespace ringmx::tls {
 
 class Records {
  public:
@@ -60,4 +60,4 @@ class Records {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-namespace tls {
+namespace ringmx::tls {
 
 enum class Version : std::uint16_t { tls12 = 0x0303, tls13 = 0x0304 };
 // The AEAD; what else TLS 1.2 puts into a suite is always ECDHE and the certificate's kind.
@@ -77,4 +77,4 @@ struct ClientSettings {
   std::vector<Group> groups;
 };
 
-}  // namespace tls
+}  // namespace ringmx::tls

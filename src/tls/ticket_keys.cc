@@ -16,7 +16,7 @@
 
 #include "tls/record_keys.h"
 
-namespace tls {
+namespace ringmx::tls {
 namespace {
 
 using Digest = std::array<unsigned char, 32>;
@@ -157,4 +157,4 @@ bool TicketKeys::open(const Envelope& envelope, std::span<unsigned char> content
   return good;
 }
 
-}  // namespace tls
+}  // namespace ringmx::tls

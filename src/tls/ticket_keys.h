@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-namespace tls {
+namespace ringmx::tls {
 
 // Immutable; any number of threads may use it at once.
 class TicketKeys {
@@ -58,4 +58,4 @@ class TicketKeys {
   std::optional<Key> find(std::span<const unsigned char, 16> name, std::int64_t now) const;
 };
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-namespace tls {
+namespace ringmx::tls {
 namespace {
 
 enum Tag : unsigned char {
@@ -219,4 +219,4 @@ std::string distinguished_name(std::string_view der) {
   return text;
 }
 
-}  // namespace tls
+}  // namespace ringmx::tls

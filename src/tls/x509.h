@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace tls {
+namespace ringmx::tls {
 
 enum class KeyKind : std::uint8_t { rsa, ecdsa_p256, ecdsa_p384, other };
 
@@ -28,4 +28,4 @@ std::string distinguished_name(std::string_view der);
 // Octets in upper case hexadecimal.
 std::string hexadecimal(std::string_view octets);
 
-}  // namespace tls
+}  // namespace ringmx::tls

@@ -7,6 +7,8 @@
 
 #include "tls/control.h"
 
+namespace tls = ringmx::tls;
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::string_view input(reinterpret_cast<const char*>(data), size);
   if (input.empty()) return 0;

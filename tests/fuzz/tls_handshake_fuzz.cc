@@ -13,6 +13,8 @@
 #include "tls/records.h"
 #include "tls_certificate.h"
 
+namespace tls = ringmx::tls;
+
 namespace {
 
 using tls::Connection;

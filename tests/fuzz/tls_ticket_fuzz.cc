@@ -11,6 +11,8 @@
 
 #include "tls/ticket_keys.h"
 
+namespace tls = ringmx::tls;
+
 namespace {
 
 constexpr std::int64_t now = 1'800'000'000;

@@ -15,6 +15,8 @@
 
 #include "tls/record_keys.h"
 
+namespace tls = ringmx::tls;
+
 namespace tls_test {
 
 class ByHand {

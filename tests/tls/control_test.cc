@@ -5,6 +5,8 @@
 
 #include <string>
 
+namespace tls = ringmx::tls;
+
 namespace {
 
 using namespace std::string_literals;  // NOLINT

@@ -6,6 +6,8 @@
 
 #include "pair.h"
 
+namespace tls = ringmx::tls;
+
 namespace {
 
 using namespace tls_test;  // NOLINT

@@ -14,6 +14,8 @@
 #include "tls/load.h"
 #include "tls/x509.h"
 
+namespace tls = ringmx::tls;
+
 namespace {
 
 using namespace tls_test;  // NOLINT

@@ -17,6 +17,8 @@
 #include "tls/settings.h"
 #include "tls/ticket_keys.h"
 
+namespace tls = ringmx::tls;
+
 namespace tls_test {
 
 // Where the certificates are; RINGMX_CERTIFICATES by the build.

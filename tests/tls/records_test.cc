@@ -12,6 +12,8 @@
 #include "pair.h"
 #include "tls/control.h"
 
+namespace tls = ringmx::tls;
+
 namespace {
 
 using namespace tls_test;  // NOLINT

@@ -8,6 +8,8 @@
 #include "pair.h"
 #include "tls/records.h"
 
+namespace tls = ringmx::tls;
+
 namespace {
 
 using namespace tls_test;  // NOLINT

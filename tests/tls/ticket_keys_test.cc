@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+namespace tls = ringmx::tls;
+
 namespace {
 
 using std::chrono::seconds;

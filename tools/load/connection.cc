@@ -35,6 +35,7 @@ constexpr Span span_of(Stage stage) noexcept {
       return Span::body;
     case Stage::ehlo:
     case Stage::helo:
+    case Stage::starttls:
     case Stage::rset:
     case Stage::quit:
       return Span::ehlo;
