@@ -67,6 +67,7 @@ class UpstreamConnection final : private net::Stream::Owner {
   void send_constant(std::string_view bytes) { send(ring::Slice(bytes.data(), bytes.size())); }
   void send_copy(std::string_view bytes);
   [[nodiscard]] std::size_t unsent() const noexcept { return stream_.unsent(); }
+  [[nodiscard]] std::size_t unsubmitted() const noexcept { return stream_.unsubmitted(); }
   // Bytes of the client's receive buffers that wait here, whole buffers.
   [[nodiscard]] std::size_t held() const noexcept { return stream_.held(); }
 

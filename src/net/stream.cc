@@ -155,6 +155,7 @@ void Stream::flush() {
     return;
   }
   if (queue_.size() == 1) {
+    under_way_ = queue_.front().size();
     reactor_.send(send_, fd_, queue_.front().data(), queue_.front().size());
     return;
   }
@@ -162,6 +163,7 @@ void Stream::flush() {
   const std::size_t n = std::min(queue_.size(), gather.vectors.size());
   for (std::size_t i = 0; i < n; ++i) {
     gather.vectors[i] = {.iov_base = const_cast<char*>(queue_[i].data()), .iov_len = queue_[i].size()};
+    under_way_ += queue_[i].size();
   }
   gather.message = {};
   gather.message.msg_iov = gather.vectors.data();
@@ -170,6 +172,7 @@ void Stream::flush() {
 }
 
 void Stream::on_send(int result, unsigned) {
+  under_way_ = 0;
   if (closing_) return finish_if_idle();
   if (result < 0) return fail(-result);
   if (connecting_) {
