@@ -147,7 +147,7 @@ class UpstreamPool {
   }
   [[nodiscard]] std::size_t connections() const noexcept { return connections_.size(); }
 
-  // No new use of connections; the idle ones say QUIT.
+  // No new use of connections; the idle ones say QUIT, those that wait for the reply to RSET close.
   void drain();
   // All connections end at once, in the middle of whatever they do.
   void close_all();
