@@ -865,10 +865,13 @@ void Client::message_replied(const smtp::Reply& text) {
   fail_message(text.text);
 }
 
-// A message, or a chunk. What has not left yet can't have been accepted. But the ring may hand out the
-// completion of a receive before that of an earlier send: so the reply waits for it.
+// A message, or a chunk. What the kernel has not been given can't have been accepted: its end came from the
+// client in the same batch of completions as the reply, and either may stand first in that. What is under way
+// may have been, for a receive can complete before an earlier send: so the reply waits for the word on the
+// send, which then says that it took all.
 void Client::accepted(std::string_view text) {
   Transaction& t = *transaction_;
+  if (upstream_->unsubmitted() > 0) return upstream_->reject();
   if (upstream_->unsent() > 0) {
     t.acceptance = text;
     return;
@@ -880,7 +883,7 @@ void Client::accepted(std::string_view text) {
 }
 
 void Client::upstream_sent() {
-  if (upstream_->unsent() == 0 && transaction_ && !transaction_->acceptance.empty()) {
+  if (transaction_ && !transaction_->acceptance.empty()) {
     accepted(std::exchange(transaction_->acceptance, {}));
     return process();
   }

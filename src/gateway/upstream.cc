@@ -429,6 +429,9 @@ void UpstreamPool::learn(const smtp::Capabilities& capabilities) {
 void UpstreamPool::drain() {
   draining_ = true;
   while (!idle_.empty()) idle_.back()->quit();
+  for (auto& connection : connections_) {
+    if (connection->state_ == UpstreamConnection::State::resetting) connection->drop();
+  }
 }
 
 void UpstreamPool::close_all() {

@@ -67,6 +67,7 @@ class UpstreamConnection final : private net::Stream::Owner {
   void send_constant(std::string_view bytes) { send(ring::Slice(bytes.data(), bytes.size())); }
   void send_copy(std::string_view bytes);
   [[nodiscard]] std::size_t unsent() const noexcept { return stream_.unsent(); }
+  [[nodiscard]] std::size_t unsubmitted() const noexcept { return stream_.unsubmitted(); }
   // Bytes of the client's receive buffers that wait here, whole buffers.
   [[nodiscard]] std::size_t held() const noexcept { return stream_.held(); }
 
@@ -146,7 +147,7 @@ class UpstreamPool {
   }
   [[nodiscard]] std::size_t connections() const noexcept { return connections_.size(); }
 
-  // No new use of connections; the idle ones say QUIT.
+  // No new use of connections; the idle ones say QUIT, those that wait for the reply to RSET close.
   void drain();
   // All connections end at once, in the middle of whatever they do.
   void close_all();

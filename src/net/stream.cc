@@ -421,6 +421,7 @@ void Stream::flush() {
     }
   }
   if (queue.size() == 1) {
+    under_way_ = queue.front().size();
     reactor_.send(send_, fd_, queue.front().data(), queue.front().size());
     return;
   }
@@ -428,6 +429,7 @@ void Stream::flush() {
   const std::size_t n = std::min(queue.size(), gather.vectors.size());
   for (std::size_t i = 0; i < n; ++i) {
     gather.vectors[i] = {.iov_base = const_cast<char*>(queue[i].data()), .iov_len = queue[i].size()};
+    under_way_ += queue[i].size();
   }
   gather.message = {};
   gather.message.msg_iov = gather.vectors.data();
@@ -436,6 +438,7 @@ void Stream::flush() {
 }
 
 void Stream::on_send(int result, unsigned) {
+  under_way_ = 0;
   if (closing_) return finish_if_idle();
   if (result < 0) return fail(-result);
   if (connecting_) {

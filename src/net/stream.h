@@ -104,6 +104,8 @@ class Stream final : private ring::ReceiveBuffers::Waiter {
   void send_constant(std::string_view bytes) { send(ring::Slice(bytes.data(), bytes.size())); }
   void send_copy(std::string_view bytes);
   [[nodiscard]] std::size_t unsent() const noexcept { return unsent_; }
+  // How many of these the kernel has not even been given, so that the peer can't know them.
+  [[nodiscard]] std::size_t unsubmitted() const noexcept { return unsent_ - under_way_; }
   // Bytes of receive buffers that the queue keeps from being filled again, whole buffers.
   [[nodiscard]] std::size_t held() const noexcept { return held_; }
 
@@ -167,6 +169,7 @@ class Stream final : private ring::ReceiveBuffers::Waiter {
   std::uint32_t most_ = 0;  // receive_at_most(); 0: any
   std::uint32_t discarded_ = 0;
   std::size_t unsent_ = 0;
+  std::size_t under_way_ = 0;  // bytes of the send that is pending
   std::size_t held_ = 0;
   SliceQueue queue_;
   ring::Slice text_;  // the block that send_copy() fills; always a part of it is queued

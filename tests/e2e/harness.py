@@ -11,6 +11,7 @@ Environment:
 Nothing here sleeps to let something happen: every wait is for a condition, with a deadline.
 """
 
+import argparse
 import asyncio
 import atexit
 import contextlib
@@ -753,7 +754,27 @@ class TestCase(unittest.TestCase):
 
 def main():
     """Runs the tests of the calling file. Status 77 if every one of them was skipped."""
-    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", nargs="*", help="only CLASS, or CLASS.TEST")
+    parser.add_argument("--without", metavar="NAME", action="append", default=[], help="all but this")
+    arguments = parser.parse_args()
+
+    def each(suite):
+        for one in suite:
+            yield from each(one) if isinstance(one, unittest.TestSuite) else [one]
+
+    def named(name):
+        return [test for test in everything if f"{test.id()}.".startswith(f"__main__.{name}.")]
+
+    everything = list(each(unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])))
+    chosen = [test for name in arguments.name for test in named(name)] if arguments.name else everything
+    for name in arguments.without:
+        if not named(name):  # it has another name now
+            parser.error(f"there is no test {name}")
+        chosen = [test for test in chosen if test not in named(name)]
+    if not chosen:
+        parser.error("there is no such test")
+    suite = unittest.TestSuite(chosen)
     result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite)
     for test, reason in result.skipped:
         print(f"SKIP: {test}: {reason}")

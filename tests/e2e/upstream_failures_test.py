@@ -5,6 +5,8 @@ session that it can go on with, or one that is closed after a 421."""
 
 import concurrent.futures
 import contextlib
+import os
+import signal
 import socket
 import threading
 
@@ -403,6 +405,35 @@ class Body(harness.TestCase):
             self.assertEqual(client.reply().code, 451)
             client.quit()
         self.assertEqual(upstream.accepted, [])
+
+    def test_accepts_at_the_moment_of_the_end(self):
+        """ringmx finds the end of the message and the upstream's 250 at once: this can't be the word on that."""
+        may_accept = threading.Event()
+        self.addCleanup(may_accept.set)
+
+        def accepts(connection, _):
+            may_accept.wait(harness.PATIENCE)
+            connection.send(b"250 2.0.0 Ok\r\n")
+
+        upstream = self.upstream({"body": accepts})
+        proxy = self.ringmx([upstream])
+        with proxy.client() as client:
+            client.ehlo()
+            client.begin()
+            client.command("DATA", 354)
+            client.send(FIRST)
+            harness.eventually(lambda: upstream.connections[0].input, "the body to begin")
+            proxy.signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, proxy.pid, os.WSTOPPED | os.WNOWAIT)
+            client.send(REST)
+            may_accept.set()
+            upstream.wait_until_reached("body")
+            proxy.signal(signal.SIGCONT)
+            client.expect(451)
+            upstream.faults.clear()
+            client.deliver(CONTENT)
+            client.quit()
+        self.assertEqual(upstream.accepted, [CONTENT])
 
     def test_the_client_leaves_in_the_body(self):
         upstream = self.upstream()

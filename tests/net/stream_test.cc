@@ -387,9 +387,12 @@ TEST_P(StreamTest, CopiesBehindASendThatIsUnderWay) {
   expected += more_than_fits;
   settle();
   ASSERT_GT(stream().unsent(), 0U);
+  EXPECT_EQ(stream().unsubmitted(), 0U);
   for (int i = 0; i < 50; ++i) {
     const std::string text = "line " + std::to_string(i) + "\r\n";
+    const std::size_t before = stream().unsubmitted();
     stream().send_copy(text);
+    EXPECT_EQ(stream().unsubmitted(), before + text.size());
     expected += text;
     if (i % 7 == 0) peer.read(1000);
     world.loop.turn();
@@ -417,6 +420,7 @@ TEST_P(StreamTest, HeldBlocks) {
   stream().send(b.part(b.data(), 0));  // nothing to send
   EXPECT_EQ(stream().held() / receive_block, 2U);
   EXPECT_EQ(stream().unsent(), 42U);
+  EXPECT_EQ(stream().unsubmitted(), 42U);
   settle();
   EXPECT_EQ(stream().held() / receive_block, 0U);
   EXPECT_EQ(stream().unsent(), 0U);
