@@ -52,6 +52,8 @@ void UpstreamConnection::move_to(State state) noexcept {
       case State::connecting:
       case State::greeting:
       case State::hello:
+      case State::starttls:
+      case State::handshake:
         return &pool_.counters_.connecting;
       case State::idle:
         return &pool_.counters_.idle;
@@ -79,10 +81,58 @@ void UpstreamConnection::start(Lessee* lessee) {
 }
 
 void UpstreamConnection::stream_connected() {
+  if (pool_.config_.implicit_tls && !secured_) return begin_handshake();
   move_to(State::greeting);
   dialogue_.expect(Stage::greeting);
   stream_.resume();
   set_timer();
+}
+
+// RFC 3207. What the upstream says in clear text behind its 220 is not its own (CVE-2021-38371 and others):
+// nothing of it is read as a reply, now or later.
+void UpstreamConnection::hello_accepted() {
+  const smtp::StartTls wanted = pool_.config_.starttls;
+  if (secured_ || wanted == smtp::StartTls::off) return ready();
+  const bool optional = wanted == smtp::StartTls::optional;
+  if (optional && pool_.reactor_.now() < pool_.in_clear_until_) return ready();
+  if (capabilities_.extensions.has(smtp::Extension::starttls)) {
+    move_to(State::starttls);
+    return command(Stage::starttls, "STARTTLS\r\n");
+  }
+  if (optional) return ready();
+  fail_to_connect(ConnectResult::tls);
+}
+
+void UpstreamConnection::stream_quiet() {
+  if (state_ == State::handshake) begin_handshake();
+}
+
+void UpstreamConnection::begin_handshake() {
+  move_to(State::handshake);
+  set_timer();
+  handshake_ = std::make_unique<Handshake>(
+      stream_, static_cast<net::Stream::Owner&>(*this), static_cast<Handshake::Owner&>(*this),
+      std::make_unique<tls::Connection>(pool_.tls_, pool_.config_.tls_name), tls::Role::client,
+      pool_.offload_, pool_.reactor_counters_);
+  handshake_->start();
+}
+
+void UpstreamConnection::handshake_done(const Handshake&) {
+  pool_.counters_.handshakes.add();
+  handshake_.reset();
+  secured_ = true;
+  if (pool_.config_.implicit_tls) return stream_connected();
+  // All that was said in clear text is forgotten.
+  capabilities_ = {};
+  move_to(State::hello);
+  stream_.resume();
+  command(Stage::ehlo, pool_.hello_);
+}
+
+void UpstreamConnection::handshake_failed(const Handshake& handshake) {
+  pool_.counters_.handshake_failures[handshake.failure()].add();
+  pool_.in_clear_until_ = pool_.reactor_.now() + pool_.config_.retry_after;
+  fail_to_connect(ConnectResult::tls);
 }
 
 void UpstreamConnection::ready() {
@@ -160,8 +210,14 @@ void UpstreamConnection::abandon() {
 void UpstreamConnection::drop() {
   lessee_ = nullptr;
   if (state_ == State::closing) return;
+  const bool alert = handshake_ != nullptr && stream_.unsent() > 0;
+  handshake_.reset();
   pool_.forget(*this);
   move_to(State::closing);
+  if (alert) {  // why the handshake came to nothing: it is small, and the upstream may want to know
+    stream_.end();
+    return set_timer();
+  }
   pool_.reactor_.timers().clear(timer_);
   stream_.close();
 }
@@ -176,7 +232,8 @@ void UpstreamConnection::quit() {
 
 void UpstreamConnection::lose(UpstreamLoss loss) {
   if (state_ == State::closing) return;
-  if (state_ <= State::hello) {
+  if (state_ < State::idle) {
+    if (state_ == State::starttls || state_ == State::handshake) return fail_to_connect(ConnectResult::tls);
     return fail_to_connect(loss == UpstreamLoss::timeout ? ConnectResult::timeout
                                                          : ConnectResult::bad_greeting);
   }
@@ -190,6 +247,7 @@ void UpstreamConnection::lose(UpstreamLoss loss) {
 // Replies.
 
 void UpstreamConnection::stream_received(ring::Slice data) {
+  if (state_ == State::handshake) return lose(UpstreamLoss::unsolicited);
   if (state_ != State::closing) read_replies({data.data(), data.size()});
 }
 
@@ -210,7 +268,8 @@ void UpstreamConnection::read_replies(std::string_view input) {
         const bool surplus = dialogue_.outstanding() == 0 && consumed < input.size();
         pool_.counters_.replies[static_cast<std::size_t>(stage)][reply.code / 100 - 2u].add();
         if (!handle_reply(stage, reply)) return;
-        if (surplus && dialogue_.outstanding() > 0) return lose(UpstreamLoss::unsolicited);
+        if (surplus && (dialogue_.outstanding() > 0 || state_ == State::handshake))
+          return lose(UpstreamLoss::unsolicited);
         break;
       }
     }
@@ -231,11 +290,22 @@ bool UpstreamConnection::handle_reply(Stage stage, const smtp::Reply& reply) {
     case State::hello:
       if (reply.positive()) {
         if (stage == Stage::ehlo) capabilities_ = smtp::parse_ehlo_reply(reply.text);
-        ready();
+        hello_accepted();
       } else if (stage == Stage::ehlo && reply.permanent()) {
         command(Stage::helo, "HELO" + pool_.hello_.substr(4));
       } else {
         fail_to_connect(ConnectResult::bad_greeting);
+      }
+      break;
+    case State::starttls:
+      if (reply.positive()) {
+        move_to(State::handshake);
+        set_timer();
+        stream_.quiesce();
+      } else if (pool_.config_.starttls == smtp::StartTls::optional && reply.code != 421) {
+        ready();
+      } else {
+        fail_to_connect(ConnectResult::tls);
       }
       break;
     case State::leased:
@@ -259,6 +329,7 @@ bool UpstreamConnection::handle_reply(Stage stage, const smtp::Reply& reply) {
       }
       break;
     case State::connecting:
+    case State::handshake:
     case State::idle:
     case State::closing:
       break;
@@ -327,8 +398,12 @@ void UpstreamConnection::set_timer() {
     case State::closing:
       left = quit_patience;
       break;
+    case State::handshake:
+      left = c.greeting_timeout;
+      break;
     case State::greeting:
     case State::hello:
+    case State::starttls:
     case State::leased:
     case State::resetting: {
       const bool streaming =
@@ -356,8 +431,12 @@ void UpstreamConnection::on_timeout() {
       return quit();
     case State::closing:
       return stream_.close();
+    case State::handshake:
+      if (handshake_) pool_.counters_.handshake_failures[metrics::HandshakeFailure::timeout].add();
+      return lose(UpstreamLoss::timeout);
     case State::greeting:
     case State::hello:
+    case State::starttls:
     case State::leased:
     case State::resetting:
       return lose(UpstreamLoss::timeout);
@@ -367,15 +446,18 @@ void UpstreamConnection::on_timeout() {
 // The pool.
 
 UpstreamPool::UpstreamPool(ring::Reactor& reactor, net::StreamMemory memory, net::StreamTraffic traffic,
-                           const config::Upstream& config, std::string_view hostname,
-                           metrics::UpstreamCounters& counters, Owner& owner)
+                           const config::Upstream& config, std::string_view hostname, const Offload& offload,
+                           metrics::ReactorCounters& counters, metrics::UpstreamCounters& upstream_counters,
+                           Owner& owner)
     : reactor_(reactor),
       memory_(memory),
       traffic_(traffic),
       config_(config),
       address_(socket_address(config.address)),
       hello_("EHLO " + std::string(hostname) + "\r\n"),
-      counters_(counters),
+      offload_(offload),
+      reactor_counters_(counters),
+      counters_(upstream_counters),
       owner_(owner) {}
 
 UpstreamPool::~UpstreamPool() = default;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "gateway/handshake.h"
 #include "metrics/counters.h"
 #include "net/address.h"
 #include "net/stream.h"
@@ -35,9 +36,9 @@ class Lessee {
   virtual void upstream_lost(metrics::UpstreamLoss loss) = 0;
 };
 
-// One SMTP connection to an upstream, for its whole life: connect, greeting, EHLO, any number of
-// transactions of changing lessees, QUIT.
-class UpstreamConnection final : private net::Stream::Owner {
+// One SMTP connection to an upstream, for its whole life: connect, TLS before the greeting or by STARTTLS
+// and EHLO anew, any number of transactions of changing lessees, QUIT.
+class UpstreamConnection final : private net::Stream::Owner, private Handshake::Owner {
  public:
   UpstreamConnection(UpstreamPool& pool, net::StreamMemory memory, net::StreamTraffic traffic);
   ~UpstreamConnection() override;
@@ -81,7 +82,17 @@ class UpstreamConnection final : private net::Stream::Owner {
 
  private:
   friend class UpstreamPool;
-  enum class State : std::uint8_t { connecting, greeting, hello, idle, leased, resetting, closing };
+  enum class State : std::uint8_t {
+    connecting,
+    greeting,
+    hello,
+    starttls,   // it was said
+    handshake,  // or nothing in clear text must come any more
+    idle,
+    leased,
+    resetting,
+    closing
+  };
 
   void start(Lessee* lessee);
   void lease(Lessee& lessee) noexcept;
@@ -89,6 +100,8 @@ class UpstreamConnection final : private net::Stream::Owner {
   void read_replies(std::string_view input);
   // False: the connection is no longer there to be read.
   bool handle_reply(smtp::Stage stage, const smtp::Reply& reply);
+  void hello_accepted();
+  void begin_handshake();
   void ready();
   void lose(metrics::UpstreamLoss loss);
   void fail_to_connect(metrics::ConnectResult result);
@@ -99,19 +112,24 @@ class UpstreamConnection final : private net::Stream::Owner {
   void stream_connected() override;
   void stream_received(ring::Slice data) override;
   void stream_ended(int error) override;
+  void stream_quiet() override;
   void stream_sent() override;
   void stream_closed() override;
+  void handshake_done(const Handshake& handshake) override;
+  void handshake_failed(const Handshake& handshake) override;
   void on_timeout();
 
   UpstreamPool& pool_;
   Lessee* lessee_ = nullptr;
   State state_ = State::connecting;
   bool awaiting_message_ = false;
+  bool secured_ = false;  // by TLS
   std::uint32_t transactions_ = 0;
   std::uint32_t errors_ = 0;  // refusals since the last message it took
   std::uint32_t index_ = 0;   // in UpstreamPool::connections_
   smtp::Capabilities capabilities_;
   net::Stream stream_;
+  std::unique_ptr<Handshake> handshake_;
   smtp::Dialogue dialogue_;
   ring::TimerOf<&UpstreamConnection::on_timeout> timer_{*this};
 };
@@ -129,9 +147,13 @@ class UpstreamPool {
   };
 
   UpstreamPool(ring::Reactor& reactor, net::StreamMemory memory, net::StreamTraffic traffic,
-               const config::Upstream& config, std::string_view hostname, metrics::UpstreamCounters& counters,
+               const config::Upstream& config, std::string_view hostname, const Offload& offload,
+               metrics::ReactorCounters& counters, metrics::UpstreamCounters& upstream_counters,
                Owner& owner);
   ~UpstreamPool();
+
+  // For handshakes from here on.
+  void use(std::shared_ptr<const tls::ClientContext> tls) noexcept { tls_ = std::move(tls); }
 
   // A connection at rest, or null. `lessee` has it until it releases, abandons or drops it, or
   // loses it.
@@ -164,8 +186,11 @@ class UpstreamPool {
   const config::Upstream& config_;
   net::Address address_;
   std::string hello_;  // "EHLO name\r\n"
+  const Offload& offload_;
+  metrics::ReactorCounters& reactor_counters_;
   metrics::UpstreamCounters& counters_;
   Owner& owner_;
+  std::shared_ptr<const tls::ClientContext> tls_;
   std::vector<UpstreamConnection*> idle_;  // the last one was used last
   std::uint32_t resetting_ = 0;            // connections that wait for the reply to RSET
   std::vector<std::unique_ptr<UpstreamConnection>> connections_;
@@ -173,6 +198,8 @@ class UpstreamPool {
   bool known_ = false;
   smtp::Capabilities capabilities_;
   ring::Time avoid_until_{};
+  // A handshake failed a short while ago: where TLS is optional, it is done without.
+  ring::Time in_clear_until_{};
 };
 
 }  // namespace ringmx::gateway

@@ -65,8 +65,8 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
   for (std::size_t i = 0; i < config.upstreams.size(); ++i) {
     pools_.push_back(std::make_unique<UpstreamPool>(
         reactor_, net::StreamMemory{upstream_buffers_, upstream_buffers_, text_, &records_},
-        traffic(metrics::Side::upstream), config.upstreams[i], config.server.hostname, counters.upstreams[i],
-        static_cast<UpstreamPool::Owner&>(*this)));
+        traffic(metrics::Side::upstream), config.upstreams[i], config.server.hostname, offload_, counters,
+        counters.upstreams[i], static_cast<UpstreamPool::Owner&>(*this)));
   }
   listeners_.resize(config.listeners.size());
   for (std::size_t i = 0; i < listeners_.size(); ++i) {
@@ -103,6 +103,12 @@ void Worker::use(const TlsMaterial& material) {
     if (material.listeners[i] == nullptr) continue;
     listeners_[i].tls = std::make_shared<const tls::ServerContext>(
         material.listeners[i], config::server_settings(config_, config_.listeners[i]), material.ticket_keys);
+  }
+  for (std::size_t i = 0; i < pools_.size(); ++i) {
+    const config::Upstream& upstream = config_.upstreams[i];
+    if (!upstream.uses_tls()) continue;
+    pools_[i]->use(std::make_shared<const tls::ClientContext>(config::client_settings(config_, upstream),
+                                                              material.upstream_cas[i]));
   }
 }
 

@@ -85,6 +85,7 @@ enum class ConnectResult : std::uint8_t {
   timeout,
   unreachable,
   bad_greeting,
+  tls,
   error,
   count
 };  // upstream_connections_total{result}

@@ -83,7 +83,7 @@ std::vector<Family> families() {
   const auto message = closed_set<MessageResult>("result", {"accepted", "refused", "tempfailed", "aborted"});
   const auto side = closed_set<Side>("side", {"client", "upstream"});
   const auto connect = closed_set<ConnectResult>(
-      "result", {"ok", "refused", "timeout", "unreachable", "bad_greeting", "error"});
+      "result", {"ok", "refused", "timeout", "unreachable", "bad_greeting", "tls", "error"});
   const auto loss =
       closed_set<UpstreamLoss>("reason", {"closed", "timeout", "bad_reply", "unsolicited", "error"});
   const auto failure = closed_set<HandshakeFailure>(

@@ -175,6 +175,7 @@ ringmx_upstream_connections_total{upstream="mta",result="refused"} 0
 ringmx_upstream_connections_total{upstream="mta",result="timeout"} 14
 ringmx_upstream_connections_total{upstream="mta",result="unreachable"} 0
 ringmx_upstream_connections_total{upstream="mta",result="bad_greeting"} 0
+ringmx_upstream_connections_total{upstream="mta",result="tls"} 0
 ringmx_upstream_connections_total{upstream="mta",result="error"} 0
 # HELP ringmx_upstream_reused_total Transactions that an idle upstream connection was taken for.
 # TYPE ringmx_upstream_reused_total counter
