@@ -97,8 +97,8 @@ Probe probe() {
   io_uring_params params{};
   params.flags = setup_flags;
   int error = -io_uring_queue_init_params(8, &ring, &params);
+  const unsigned features = params.features;
   if (error == 0) {
-    const unsigned features = params.features;
     error = (features & IORING_FEAT_EXT_ARG) == 0 || (features & IORING_FEAT_NODROP) == 0 ? EINVAL : 0;
     if (error == 0) {
       error = try_receive(ring);
@@ -113,7 +113,8 @@ Probe probe() {
   result.usable = true;
   result.summary = "kernel " + kernel_release() +
                    ": io_uring with single issuer, deferred task work, multishot accept and receive, "
-                   "provided buffer rings";
+                   "provided buffer rings" +
+                   ((features & feature_min_wait) != 0 ? ", waits that gather completions" : "");
   return result;
 }
 
