@@ -69,6 +69,8 @@ void UpstreamConnection::move_to(State state) noexcept {
   if (metrics::Gauge* g = gauge(state)) g->add(1);
   if (state_ == State::resetting) --pool_.resetting_;
   if (state == State::resetting) ++pool_.resetting_;
+  if (state_ == State::leased) pool_.reactor_.exchange_ends();
+  if (state == State::leased) pool_.reactor_.exchange_begins();
   state_ = state;
 }
 

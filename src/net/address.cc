@@ -44,7 +44,8 @@ std::string Address::text() const {
       return std::string(buffer.data()) + ":" + std::to_string(ntohs(storage_.v4.sin_port));
     case AF_INET6:
       inet_ntop(AF_INET6, &storage_.v6.sin6_addr, buffer.data(), buffer.size());
-      return "[" + std::string(buffer.data()) + "]:" + std::to_string(ntohs(storage_.v6.sin6_port));
+      return std::string("[").append(buffer.data()).append("]:") +
+             std::to_string(ntohs(storage_.v6.sin6_port));
     default:
       return std::string("unix:") + storage_.local.sun_path;
   }

@@ -110,14 +110,15 @@ int try_receive(io_uring& ring, void* memory) {
 }
 
 // All that the reactor needs, on a ring of its own. 0 or an errno.
-int try_everything() {
+int try_everything(unsigned& features) {
   constexpr std::size_t page = 4096;
   io_uring ring{};
   io_uring_params params{};
   params.flags = setup_flags;
   if (const int error = -io_uring_queue_init_params(8, &ring, &params); error != 0) return error;
-  constexpr unsigned features = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP;
-  int error = (params.features & features) == features ? 0 : EINVAL;
+  features = params.features;
+  constexpr unsigned needed = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP;
+  int error = (features & needed) == needed ? 0 : EINVAL;
   void* memory = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) error = errno;
   if (error == 0) error = try_accept(ring);
@@ -132,14 +133,16 @@ int try_everything() {
 
 Probe probe() {
   Probe result;
-  if (const int error = try_everything(); error != 0) {
+  unsigned features = 0;
+  if (const int error = try_everything(features); error != 0) {
     result.summary = why_no_ring(error);
     return result;
   }
   result.usable = true;
   result.summary = "kernel " + kernel_release() +
                    ": io_uring with single issuer, deferred task work, multishot accept and receive, "
-                   "provided buffer rings";
+                   "provided buffer rings" +
+                   ((features & feature_min_wait) != 0 ? ", waits that gather completions" : "");
   return result;
 }
 

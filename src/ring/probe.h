@@ -12,6 +12,10 @@ namespace ringmx::ring {
 inline constexpr unsigned setup_flags =
     IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
 
+// io_uring_params::features of kernel 6.12 and later: a wait may ask for several completions for a moment,
+// and take what there is then. Not needed. liburing 2.3 has no name for it.
+inline constexpr unsigned feature_min_wait = 1U << 15;
+
 struct Probe {
   bool usable = false;
   std::string

@@ -46,6 +46,10 @@ class Reactor {
   [[nodiscard]] Time now() const noexcept { return now_; }
   [[nodiscard]] TimerWheel& timers() noexcept { return timers_; }
   void defer(Deferred& deferred) noexcept;
+  // An exchange is a dialogue whose next completion is due soon. While many are under way, the loop
+  // waits for several completions at once, for a moment.
+  void exchange_begins() noexcept { ++exchanges_; }
+  void exchange_ends() noexcept { --exchanges_; }
 
   // Operations. Each must not be pending; data must stay until the completion.
   void accept_multishot(Operation& op, int listening_fd);
@@ -98,10 +102,15 @@ class Reactor {
   io_uring_sqe& start(Operation& op);
   void submit();
   void run_deferred();
+  [[nodiscard]] unsigned worth_waiting_for() noexcept;
   void wait();
   void complete_all();
 
   io_uring ring_{};
+  unsigned enter_flags_ = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
+  unsigned exchanges_ = 0;
+  unsigned pause_ = 0;       // so many waits for one completion follow a wait that gathered nothing
+  unsigned pause_left_ = 0;  // of them
   bool stopped_ = false;
   Time now_;
   TimerWheel timers_;

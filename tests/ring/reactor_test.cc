@@ -206,8 +206,17 @@ TEST(Reactor, ClosesDescriptors) {
   ::close(fds[1]);
 }
 
-TEST(Reactor, WaitsForItsDeadlines) {
+// With the number of exchanges under way: where there are many, it waits for several completions.
+class Waiting : public testing::TestWithParam<int> {
+ protected:
+  Waiting() {
+    for (int i = 0; i < GetParam(); ++i) loop.reactor.exchange_begins();
+  }
   Loop loop;
+};
+INSTANTIATE_TEST_SUITE_P(Reactor, Waiting, testing::Values(0, 1, 100, 100000));
+
+TEST_P(Waiting, EndsAtDeadlines) {
   Alarm first;
   Alarm second;
   const Time begin = loop.reactor.now();
@@ -253,6 +262,39 @@ TEST(Reactor, WakesAtATimeThatIsNoTick) {
   loop.reactor.cancel(wake.operation);
   EXPECT_TRUE(loop.run_until([&] { return !wake.operation.pending(); }));
   EXPECT_EQ(wake.results.back(), -ECANCELED);
+}
+
+// One exchange of all that are under way goes on, the others wait for somebody: nothing ever comes with
+// what it is waiting for.
+TEST_P(Waiting, EndsWithOneCompletionIfThereAreNoMore) {
+  constexpr std::size_t rounds = 300;
+  ReceivePool pool(256, 2);
+  ReceiveBuffers buffers(loop.reactor, pool, 1, 2, 2);
+  const Pair pair;
+  ASSERT_EQ(fcntl(pair.peers, F_SETFL, 0), 0);
+  std::thread peer([&] {
+    char c = 0;
+    while (::read(pair.peers, &c, 1) == 1) {
+      if (::write(pair.peers, &c, 1) != 1) break;
+    }
+  });
+  Completions send;
+  Completions receive;
+  Alarm too_late;
+  too_late.action = [&] { loop.reactor.stop(); };
+  loop.reactor.timers().set(too_late.timer, loop.reactor.now() + 10s);
+  receive.action = [&](int) {
+    const Slice data = buffers.filled(receive.flags.back(), 1);
+    if (receive.results.size() == rounds) return loop.reactor.stop();
+    loop.reactor.send(send.operation, pair.ours, "x", 1);
+  };
+  loop.reactor.receive_multishot(receive.operation, pair.ours, buffers.group());
+  loop.reactor.send(send.operation, pair.ours, "x", 1);
+  loop.reactor.run();
+  EXPECT_EQ(receive.results, std::vector<int>(rounds, 1));
+  ::shutdown(pair.ours, SHUT_RDWR);
+  peer.join();
+  loop.settle();
 }
 
 TEST(Reactor, StopEndsTheLoopAfterTheRunningTurn) {
