@@ -223,7 +223,7 @@ TEST(Exposition, ClosedConnectionsByReasonAndStage) {
                               "stage=\"data\"} 11\n"));
   EXPECT_THAT(page, HasSubstr("\nringmx_connections_closed_total{listener=\"mx\",reason=\"quit\","
                               "stage=\"greeting\"} 0\n"));
-  EXPECT_EQ(lines_of(lines_with(page, "connections_closed")).size(), 1U + 8U * 5U);
+  EXPECT_EQ(lines_of(lines_with(page, "connections_closed")).size(), 1U + 8U * 6U);
 }
 
 TEST(Exposition, HandshakesByWhatBecameOfThem) {
