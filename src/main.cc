@@ -300,7 +300,7 @@ int run(const std::string& file) {
 
 int main(std::vector<std::string_view> arguments) {
   if (arguments.size() == 1 && arguments[0] == "--version") {
-    std::cout << "ringmx " RINGMX_VERSION "\n";
+    std::cout << "ringmx " RINGMX_VERSION " (" RINGMX_TLS ")\n";
     return 0;
   }
   if (arguments.size() == 1 && (arguments[0] == "--help" || arguments[0] == "help")) {

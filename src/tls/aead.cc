@@ -2,10 +2,10 @@
 #include "tls/aead.h"
 
 #include <linux/tls.h>
+#include <wolfssl/wolfcrypt/aes.h>
 #include <wolfssl/wolfcrypt/chacha20_poly1305.h>
 
 #include <cstring>
-#include <new>
 #include <stdexcept>
 
 namespace ringmx::tls {
@@ -36,7 +36,6 @@ void set_up_aes(Aes& aes, const RecordKeys& keys, std::array<unsigned char, 12>&
   std::memcpy(iv.data(), info.salt, sizeof info.salt);
   std::memcpy(iv.data() + sizeof info.salt, info.iv, sizeof info.iv);
   sequence = load64(info.rec_seq);
-  new (&aes) Aes;
   const bool good =
       wc_AesInit(&aes, nullptr, INVALID_DEVID) == 0 && wc_AesGcmSetKey(&aes, info.key, sizeof info.key) == 0;
   erase(&info, sizeof info);
@@ -45,14 +44,21 @@ void set_up_aes(Aes& aes, const RecordKeys& keys, std::array<unsigned char, 12>&
 
 }  // namespace
 
+void Aead::FreeAes::operator()(Aes* aes) const {
+  wc_AesFree(aes);
+  erase(aes, sizeof *aes);
+  delete aes;
+}
+
 Aead::Aead(const RecordKeys& keys)
     : version_(keys.version()),
       cipher_(keys.cipher()),
       explicit_nonce_(version_ == Version::tls12 && cipher_ != Cipher::chacha20_poly1305 ? 8 : 0) {
+  if (cipher_ != Cipher::chacha20_poly1305) aes_.reset(new Aes{});
   if (cipher_ == Cipher::aes_128_gcm) {
-    set_up_aes<tls12_crypto_info_aes_gcm_128>(aes_, keys, iv_, sequence_);
+    set_up_aes<tls12_crypto_info_aes_gcm_128>(*aes_, keys, iv_, sequence_);
   } else if (cipher_ == Cipher::aes_256_gcm) {
-    set_up_aes<tls12_crypto_info_aes_gcm_256>(aes_, keys, iv_, sequence_);
+    set_up_aes<tls12_crypto_info_aes_gcm_256>(*aes_, keys, iv_, sequence_);
   } else {
     tls12_crypto_info_chacha20_poly1305 info;
     std::memcpy(&info, keys.crypto_info().data(), sizeof info);
@@ -65,12 +71,7 @@ Aead::Aead(const RecordKeys& keys)
 
 Aead::~Aead() {
   erase(iv_.data(), iv_.size());
-  if (cipher_ == Cipher::chacha20_poly1305) {
-    erase(&chacha_key_, sizeof chacha_key_);
-  } else {
-    wc_AesFree(&aes_);
-    erase(&aes_, sizeof aes_);
-  }
+  erase(chacha_key_.data(), chacha_key_.size());
 }
 
 std::array<unsigned char, 12> Aead::nonce() const {
@@ -123,7 +124,7 @@ bool Aead::seal(RecordType type, std::string_view plain, char* to) {
                                         octets(from), static_cast<word32>(size), octets(text),
                                         octets(text + size));
   } else {
-    error = wc_AesGcmEncrypt(&aes_, octets(text), octets(from), static_cast<word32>(size), nonce.data(),
+    error = wc_AesGcmEncrypt(aes_.get(), octets(text), octets(from), static_cast<word32>(size), nonce.data(),
                              static_cast<word32>(nonce.size()), octets(text + size), tag_size,
                              additional.data(), additional_size);
   }
@@ -145,9 +146,9 @@ bool Aead::open(char* record, std::size_t size, std::string_view& plain) {
                                         octets(text), static_cast<word32>(text_size),
                                         octets(text + text_size), octets(text));
   } else {
-    error = wc_AesGcmDecrypt(&aes_, octets(text), octets(text), static_cast<word32>(text_size), nonce.data(),
-                             static_cast<word32>(nonce.size()), octets(text + text_size), tag_size,
-                             additional.data(), additional_size);
+    error = wc_AesGcmDecrypt(aes_.get(), octets(text), octets(text), static_cast<word32>(text_size),
+                             nonce.data(), static_cast<word32>(nonce.size()), octets(text + text_size),
+                             tag_size, additional.data(), additional_size);
   }
   ++sequence_;
   plain = {text, text_size};

@@ -2,14 +2,15 @@
 // One direction of record protection by wolfCrypt (RFC 8446 5.2; RFC 5288, RFC 7905 for TLS 1.2).
 #pragma once
 
-#include <wolfssl/wolfcrypt/aes.h>
-
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string_view>
 
 #include "tls/control.h"
 #include "tls/record_keys.h"
+
+struct Aes;  // wolfCrypt's
 
 namespace ringmx::tls {
 
@@ -40,10 +41,11 @@ class Aead {
   std::uint8_t explicit_nonce_;  // 8, where the nonce travels
   std::uint64_t sequence_;
   std::array<unsigned char, 12> iv_{};
-  union {
-    Aes aes_;
-    std::array<unsigned char, 32> chacha_key_;
+  struct FreeAes {
+    void operator()(Aes* aes) const;
   };
+  std::unique_ptr<Aes, FreeAes> aes_;  // null: ChaCha20-Poly1305
+  std::array<unsigned char, 32> chacha_key_;
 
   std::array<unsigned char, 12> nonce() const;
   // In TLS 1.3 the header that goes first, in TLS 1.2 the sequence number and a header with the plain size.

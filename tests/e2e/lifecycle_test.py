@@ -31,7 +31,7 @@ class CommandLine(harness.TestCase):
     def test_version(self):
         status, output, errors = ringmx("--version")
         self.assertEqual((status, errors), (0, ""))
-        self.assertRegex(output, r"^ringmx \d+\.\d+")
+        self.assertRegex(output, r"^ringmx \d+\.\d+\.\d+ \((TLS: wolfSSL \d+\.\d+\.\d+|without TLS)\)\n$")
 
     def test_wrong_arguments(self):
         for arguments in ([], ["nonsense"], ["run"], ["check"], ["run", "--config"], ["--nonsense"],
