@@ -10,10 +10,8 @@ import ctypes.util
 import functools
 import hashlib
 import hmac
-import pathlib
 import random
 import re
-import select
 import shutil
 import signal
 import smtplib
@@ -32,10 +30,10 @@ CERTIFICATES = harness.SOURCE_ROOT / "tests" / "tls" / "certificates"
 ROOT = CERTIFICATES / "root.pem"
 NAME = "mx.example.org"
 CONTENT = b"Subject: x\r\n\r\n.dot\r\n..\r\n\xff" + b"x" * 990 + b"\r\nend\r\n"
-PAIRS = [("p256", "rsa")]
 ALERT = 21  # type of a record
 HANDSHAKE = 22
 DATA = 23
+UNEXPECTED_MESSAGE = 10  # an alert
 
 
 def shows(*names, folder=CERTIFICATES):
@@ -106,7 +104,8 @@ class TestCase(harness.TestCase):
         self.sink_ = self.sink()
 
     def start(self, *listeners, upstreams=None, **options):
-        self.proxy = self.ringmx(upstreams or [self.sink_], listeners=list(listeners) or [STARTTLS, IMPLICIT], **options)
+        self.proxy = self.ringmx(upstreams or [self.sink_], listeners=list(listeners) or [STARTTLS, IMPLICIT],
+                                 **options)
         return self.proxy
 
     def client(self, listener=0, **options):
@@ -211,21 +210,21 @@ class Programs(TestCase):
                     self.assertRegex(said, f"Ciphersuite: {suite}\n")
         for version, count in (("TLSv1.2", 2), ("TLSv1.3", 1)):
             for cipher in ("aes_128_gcm", "aes_256_gcm", "chacha20_poly1305"):
-                self.assertEqual(self.total("tls_connections_total", side="client", version=version, cipher=cipher), count)
+                self.assertEqual(self.total("tls_connections_total", side="client", version=version, cipher=cipher),
+                                 count)
         self.assertEqual(self.total("tls_handshakes_total", result="ok", version="TLSv1.2"), 6)
         self.assertEqual(self.total("tls_handshakes_total", result="ok", version="TLSv1.3"), 3)
 
     def test_openssl_groups(self):
-        groups = {"X25519": "X25519", "P-256": "prime256v1|ECDH, P-256"}
-        if "X25519MLKEM768" in harness.run([harness.program("openssl"), "list", "-kem-algorithms"])[1]:
-            groups["X25519MLKEM768"] = "X25519MLKEM768"
         for version in ("-tls1_2", "-tls1_3"):
-            for group, known_as in groups.items():
-                if "MLKEM" not in group or version == "-tls1_3":
-                    with self.subTest(version=version, group=group):
-                        self.assertRegex(self.check_s_client(version, "-groups", group), known_as)
-        if len(groups) < 3:
-            self.skipTest("this openssl has no X25519MLKEM768; X25519 and P-256 were tried")
+            for group, known_as in (("X25519", "X25519"), ("P-256", "prime256v1|ECDH, P-256")):
+                with self.subTest(version=version, group=group):
+                    self.assertRegex(self.check_s_client(version, "-groups", group), known_as)
+
+    def test_openssl_hybrid_group(self):
+        if "X25519MLKEM768" not in harness.run([harness.program("openssl"), "list", "-kem-algorithms"])[1]:
+            self.skipTest("this openssl has no X25519MLKEM768")
+        self.assertRegex(self.check_s_client("-tls1_3", "-groups", "X25519MLKEM768"), "X25519MLKEM768")
 
     def test_openssl_implicit(self):
         for version in ("-tls1_2", "-tls1_3"):
@@ -246,11 +245,10 @@ class Programs(TestCase):
 
     def test_swaks(self):
         host, port = self.where()
-        command = [harness.program("swaks"), "--server", host, "--port", port, "--tls", "--tls-ca-path", ROOT,
-                   "--tls-verify-ca", "--from", "a@example.test", "--to", "b@example.test", "--data",
+        command = [harness.program("swaks"), "--server", host, "--port", port, "--tls",
+                   "--from", "a@example.test", "--to", "b@example.test", "--data",
                    "Subject: swaks\\n\\n.dot\\n..\\nend"]
-        status, output, errors = harness.run([command[0], "--support"])
-        if "TLS" not in output.partition("Basic")[0] + output or re.search(r"TLS not supported|not.*Net::SSLeay", output):
+        if not re.search(r"^(?!.*not ).*\bTLS\b", harness.run([command[0], "--support"])[1], re.MULTILINE):
             self.skipTest("swaks lacks Net::SSLeay")
         status, output, errors = harness.run(command)
         self.assertEqual(status, 0, output + errors)
@@ -275,27 +273,13 @@ class Programs(TestCase):
             with subprocess.Popen(
                     [harness.program("msmtp"), f"--host={host}", f"--port={port}", "--tls=on",
                      f"--tls-starttls={starttls}", f"--tls-trust-file={ROOT}", f"--tls-host-override={NAME}",
-                     "--auth=off", "--from=a@example.test", "b@example.test"], stdin=subprocess.PIPE,
-                    stderr=subprocess.PIPE, preexec_fn=harness._die_with_parent) as process:
+                     "--auth=off", "--set-from-header=off", "--set-date-header=off", "--from=a@example.test",
+                     "b@example.test"], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+                    preexec_fn=harness._die_with_parent) as process:
                 _, errors = process.communicate(CONTENT.replace(b"\r\n", b"\n"), harness.PATIENCE)
             self.assertEqual((process.returncode, errors), (0, b""))
-            self.assertEqual(self.sink_.messages.pop().content, CONTENT)
-
-    def test_postal(self):
-        directory = harness.temporary_directory()
-        (directory / "users").write_text("b@example.test\n")
-        host, port = self.where()
-        with subprocess.Popen([harness.program("postal"), "-p", port, "-s", "100", "-t", "2", "-c", "5", "-m", "100",
-                               "-r", "6000", "-f", directory / "users", host, directory / "users"],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-                              preexec_fn=harness._die_with_parent) as process:
-            try:
-                self.sink_.wait_for(20)
-            finally:
-                process.kill()
-        self.assertGreater(self.total("tls_handshakes_total", result="ok"), 3)
-        self.assertEqual(self.total("tls_handshakes_total") - self.total("tls_handshakes_total", result="ok"),
-                         self.total("tls_handshakes_total", result="peer_lost"))  # those that were killed
+            content = self.sink_.messages.pop().content
+            self.assertTrue(content.endswith(CONTENT), content)  # below a Message-ID
 
     def test_postfix(self):
         """Postfix as the sending MTA: it must encrypt, and must know whom it talks to."""
@@ -317,7 +301,8 @@ class Programs(TestCase):
                 client.deliver(CONTENT.replace(b"\xff", b"y"))
             client.quit()
         for message in self.sink_.wait_for(5):
-            self.assertTrue(message.content.endswith(CONTENT.replace(b"\xff", b"y")), message.content)
+            self.assertEqual(message.content.partition(b"\r\n\r\n")[2],
+                             CONTENT.replace(b"\xff", b"y").partition(b"\r\n\r\n")[2])
         self.assertRegex(sender.log.read_text(), r"Verified TLS connection established to .*TLSv1\.3")
 
 
@@ -350,7 +335,7 @@ class Messages(TestCase):
             client.send_bytewise(b"EHLO x\r\nMAIL FROM:<a@example.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n")
             for code in (250, 250, 250, 354):
                 client.expect(code)
-            client.send_bytewise(CONTENT.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+            client.send_bytewise(harness.stuffed(CONTENT) + b".\r\n")
             client.expect(250)
             self.assertEqual(self.sink_.messages.pop().content, CONTENT)
             client.quit()
@@ -367,14 +352,15 @@ class Messages(TestCase):
                         b"BDAT 10\r\n0123456789BDAT %d LAST\r\n" % len(CONTENT) + CONTENT + b"NOOP\r\n")
             for _ in range(6):
                 client.expect(250)
-            self.assertEqual([message.content for message in self.sink_.messages[-2:]], [CONTENT, b"0123456789" + CONTENT])
+            self.assertEqual([message.content for message in self.sink_.messages[-2:]],
+                             [CONTENT, b"0123456789" + CONTENT])
             client.quit()
 
     def test_records_split_by_tcp(self):
         """Segments that end within headers, tags and texts of records."""
         self.start()
-        dialogue = (b"MAIL FROM:<a@example.test>\r\nRCPT TO:<b@example.test>\r\nBDAT %d LAST\r\n" % (3 * len(CONTENT)) +
-                    3 * CONTENT)
+        dialogue = (b"MAIL FROM:<a@example.test>\r\nRCPT TO:<b@example.test>\r\n"
+                    b"BDAT %d LAST\r\n" % (3 * len(CONTENT)) + 3 * CONTENT)
         chance = random.Random(1)
         for most in (1, 7, 1000, 9000):
             for version in VERSIONS.values():
@@ -413,11 +399,11 @@ class Messages(TestCase):
                     client.send(b"DATA\r\n")
                 for n, client in enumerate(clients):
                     client.expect(354)
-                    client.send(b"%d\r\n" % n + CONTENT[:n] + b"\r\n.\r\n")
+                    client.send(b"%d\r\n" % n + b"x" * n + b"\r\n.\r\n")
                 for client in clients:
                     client.expect(250)
             self.assertEqual(sorted(message.content for message in self.sink_.messages),
-                             sorted([b"%d\r\n" % n + CONTENT[:n] + b"\r\n" for n in range(200)] * 2))
+                             sorted([b"%d\r\n" % n + b"x" * n + b"\r\n" for n in range(200)] * 2))
             for client in clients:
                 client.quit()
             self.no_session_left()
@@ -429,12 +415,13 @@ class Messages(TestCase):
 class Wire(harness.Client):
     """A client whose handshake is in the test's hands, flight by flight."""
 
+    done = False  # the handshake
+
     def __init__(self, proxy, listener=0, version=None, context=None):
         implicit = proxy.listeners[listener].get("implicit_tls", False)
         super().__init__(proxy.address(listener), greeting=not implicit)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = (context or client_context(version)).wrap_bio(self.incoming, self.outgoing, server_hostname=NAME)
-        self.done = False
         if not implicit:
             self.ehlo()
             self.command("STARTTLS", 220)
@@ -539,6 +526,8 @@ class Records:
 class ByHand(Wire):
     """In TLS 1.3, with what follows the handshake by hand. `send` seals data; `input` is what was opened."""
 
+    wire = None  # what came, sealed
+
     def __init__(self, proxy, listener=0):
         log = harness.temporary_directory() / "keys"
         context = client_context(ssl.TLSVersion.TLSv1_3)
@@ -559,7 +548,7 @@ class ByHand(Wire):
         return self.transmit.seal(kind, content)
 
     def send(self, octets):
-        self.socket.sendall(self.record(DATA, octets))
+        self.socket.sendall(octets if self.wire is None else self.record(DATA, octets))
 
     def key_update(self, requested):
         octets = self.record(HANDSHAKE, b"\x18\0\0\1" + bytes([requested]))
@@ -567,6 +556,8 @@ class ByHand(Wire):
         return octets
 
     def _receive(self):
+        if self.wire is None:
+            return super()._receive()
         while True:
             if len(self.wire) >= 5 and len(self.wire) >= (end := 5 + int.from_bytes(self.wire[3:5], "big")):
                 kind, content = self.receive.open(self.wire[:5], self.wire[5:end])
@@ -614,6 +605,8 @@ class Injection(security_test.Split):
                 client.expect_close()
                 return True
             self.assertEqual(reply.code, 220, what)
+            with contextlib.suppress(OSError):  # a record's header has five octets
+                client.send(b"NOOP\r\n")
             while client._receive():
                 pass
         self.assertTrue(not client.input or fatal_alert(client.input), (what, client.input))
@@ -631,11 +624,10 @@ class Injection(security_test.Split):
                     for sequence in sequences]
             before, early, late = self.outcomes(), 0, 0
             for sequence, segments, client in self.sessions(self.proxy, listener, security_test.GREETED, ways):
-                whole_command_first = "".join(map(str, segments)) and segments[0] == b"STARTTLS\r\n"
                 was_early = self.check_refused(client, segments)
                 if len(segments) == 1 or len(segments[0]) > 10:
                     self.assertTrue(was_early, segments)  # in one segment: always seen as what it is
-                if whole_command_first:
+                if segments[0] == b"STARTTLS\r\n":
                     self.assertFalse(was_early, segments)
                 early += was_early
                 late += not was_early
@@ -764,7 +756,7 @@ class Misuse(TestCase):
         message = b"\x01" + len(body).to_bytes(3, "big") + body
         sslv3 = b"\x16\x03\x00" + len(message).to_bytes(2, "big") + message
         sslv2 = b"\x80\x1c\x01\x03\x01\x00\x03\x00\x00\x00\x10\x01\x00\x80" + bytes(16)
-        for hello, reason in ((sslv3, "no_shared_version"), (sslv2, "not_tls")):
+        for hello, reason in ((sslv3, "no_shared_version"), (sslv2, "no_shared_version")):
             for listener in (0, 1):
                 before = self.total("tls_handshakes_total", result=reason)
                 with Wire(self.proxy, listener) as wire:
@@ -831,8 +823,8 @@ class Misuse(TestCase):
 
     def test_bad_records(self):
         self.start()
-        for octets in (b"MAIL FROM:<a@example.test>\r\n", b"\x17\x03\x03\x00\x20" + bytes(32), b"\x17\x03\x03\x48\x01",
-                       b"\x15\x03\x03\x00\x02\x02\x28", b"\x17\x03\x03\x00\x00", b"\x17\x04\x03\x00\x20" + bytes(32)):
+        for octets in (b"MAIL FROM:<a@example.test>\r\n", b"\x17\x03\x03\x00\x20" + bytes(32),
+                       b"\x17\x03\x03\x48\x01", b"\x15\x03\x03\x00\x02\x02\x28", b"\x17\x03\x03\x00\x00", b"\x17\x04\x03\x00\x20" + bytes(32)):
             for version in VERSIONS.values():
                 with self.subTest(octets=octets, version=version), Wire(self.proxy, 0, version) as wire:
                     wire.shake_hands()
@@ -844,27 +836,38 @@ class Misuse(TestCase):
         self.no_session_left()
         self.serves()
 
-    def memory(self):
-        """Octets of private memory."""
-        with open(f"/proc/{self.proxy.pid}/smaps_rollup", encoding="ascii") as rollup:
-            return next(int(line.split()[1]) for line in rollup if line.startswith("Anonymous")) * 1024
+    def test_floods(self):
+        """By the thousand, each is the end of the session, and the alert says why."""
+        self.start()
+        for listener in (0, 1):
+            for flood in (lambda hand: hand.record(DATA, b""), lambda hand: hand.record(ALERT, b"\1\x5a"),
+                          lambda hand: hand.key_update(1), lambda hand: hand.key_update(0)):
+                hand = ByHand(self.proxy, listener)
+                self.addCleanup(hand.close)
+                hand.ehlo()
+                for _ in range(3):  # a few are no offence
+                    hand.socket.sendall(flood(hand))
+                    hand.command("NOOP", 250)
+                with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                    hand.socket.sendall(b"".join(flood(hand) for _ in range(5000)))
+                with self.assertRaises(Closed):
+                    hand.reply()
+        self.no_session_left()
+        self.serves()
 
     def test_empty_records(self):
-        self.start()
+        """32 in a row, and any number between others (RFC 8446 5.4)."""
+        self.start(STARTTLS, IMPLICIT, tls={"ktls": "off"})
         for listener in (0, 1):
             hand = ByHand(self.proxy, listener)
             self.addCleanup(hand.close)
             hand.ehlo()
-            for _ in range(10):  # some, between others, are allowed (RFC 8446 5.4)
-                hand.socket.sendall(b"".join(hand.record(DATA, b"") for _ in range(30)))
+            for _ in range(10):
+                hand.socket.sendall(b"".join(hand.record(DATA, b"") for _ in range(32)))
                 hand.command("NOOP", 250)
-            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
-                for _ in range(10):
-                    hand.socket.sendall(b"".join(hand.record(DATA, b"") for _ in range(1000)))
-            with self.assertRaises(Closed):
-                hand.reply()
-        self.no_session_left()
-        self.serves()
+            hand.socket.sendall(b"".join(hand.record(DATA, b"") for _ in range(33)))
+            hand.expect_close()
+            self.assertEqual(hand.alerts, [UNEXPECTED_MESSAGE])
 
     def test_key_updates(self):
         """They are followed; a flood of requests is answered once, not a thousand times."""
@@ -878,28 +881,22 @@ class Misuse(TestCase):
                 hand.socket.sendall(hand.key_update(requested))
                 hand.command("NOOP", 250)
                 self.assertEqual(hand.key_updates - seen, requested)
-            seen, before = hand.key_updates, self.memory()
-            closed = False
-            try:
-                for _ in range(50):
-                    hand.socket.sendall(b"".join(hand.key_update(1) for _ in range(100)))
-                hand.command("NOOP", 250)
-                hand.deliver(CONTENT)
-                self.assertEqual(self.sink_.messages.pop().content, CONTENT)
-            except (Closed, ConnectionError):
-                closed = True
-            self.assertLessEqual(hand.key_updates - seen, 60)
-            if not harness.sanitized():
-                self.assertLess(self.memory() - before, 1 << 20)
-            print(f"5000 requests for KeyUpdate: {hand.key_updates - seen} answers, "
-                  f"{'closed' if closed else 'the session goes on'}")
+            # No honest client needs more than 64 records of this kind.
+            for n in range(64 - 6):
+                hand.socket.sendall(hand.key_update(1))
+            hand.deliver(CONTENT)
+            self.assertEqual(self.sink_.messages.pop().content, CONTENT)
+            self.assertEqual(hand.key_updates, 3 + 1)
+            hand.socket.sendall(hand.key_update(1))
+            hand.expect_close()
+            self.assertEqual(hand.alerts, [UNEXPECTED_MESSAGE])
         self.serves()
 
     def test_key_update_of_openssl(self):
         self.start()
         process = subprocess.Popen(
-            [harness.program("openssl"), "s_client", "-tls1_3", "-connect", self.proxy.address(1), "-CAfile", ROOT, "-crlf"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [harness.program("openssl"), "s_client", "-tls1_3", "-connect", self.proxy.address(1), "-CAfile", ROOT,
+             "-crlf"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             preexec_fn=harness._die_with_parent)
         self.addCleanup(process.kill)
         said = b""
@@ -919,7 +916,7 @@ class Misuse(TestCase):
             process.stdin.flush()
             said = b""
             until(b"250 mx.example.test")
-        process.stdin.write(b"QUIT\n")
+        process.stdin.write(b"quit\n")  # Q would be s_client's own
         process.stdin.flush()
         until(b"221 ")
         process.stdin.close()
@@ -1029,7 +1026,7 @@ class Time(TestCase):
                     wire.expect(421)  # and not a word before
                     wire.expect_close()
             for client in busy:
-                client.send(CONTENT.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+                client.send(harness.stuffed(CONTENT) + b".\r\n")
                 client.expect(250)
                 client.expect(421)
                 client.expect_close()
@@ -1092,7 +1089,8 @@ class Certificates(TestCase):
             for listener in (2, 3):
                 self.serves(listener, context=client_context(version, certificate="client"))
                 self.refused_handshake("no_certificate", listener, context=client_context(version))
-                self.refused_handshake("unknown_ca", listener, context=client_context(version, certificate="stranger"))
+                self.refused_handshake("unknown_ca", listener,
+                                       context=client_context(version, certificate="stranger"))
 
     def copy(self, folder, source, name):
         for suffix in (".pem", ".key"):
@@ -1131,7 +1129,8 @@ class Certificates(TestCase):
             client.quit()
         # Broken in each way: the old ones stay, and standard error says why.
         for name, text, said in (("mx.pem", b"nonsense\n", "mx.pem"), ("mx.key", b"", "mx.key"),
-                                 ("mx.key", (CERTIFICATES / "p256.key").read_bytes(), "mx.key"), ("mx.pem", None, "mx.pem")):
+                                 ("mx.key", (CERTIFICATES / "p256.key").read_bytes(), "mx.key"),
+                                 ("mx.pem", None, "mx.pem")):
             with self.subTest(name=name, text=text):
                 self.copy(folder, "p384", "mx")
                 lines = len(self.proxy.errors)
@@ -1140,7 +1139,8 @@ class Certificates(TestCase):
                 else:
                     (folder / name).write_bytes(text)
                 self.reload("ringmx: SIGHUP: the certificates and ticket keys stay as they were")
-                self.assertTrue([line for line in self.proxy.errors[lines:] if said in line], self.proxy.errors[lines:])
+                said_now = self.proxy.errors[lines:]
+                self.assertTrue([line for line in said_now if said in line], said_now)
                 for listener in (0, 1):
                     self.assertEqual(self.shown(listener), leaf("p384"))
         self.copy(folder, "rsa", "mx")
@@ -1178,9 +1178,9 @@ class Tickets(TestCase):
             client.ehlo()
             client.deliver(CONTENT)
             self.assertEqual(self.sink_.messages.pop().content, CONTENT)
-            ticket = client.socket.session
+            outcome = client.socket.session_reused, client.socket.session
             client.quit()
-            return client.socket.session_reused, ticket
+            return outcome
 
     def test_on_every_reactor(self):
         self.start(server={"reactors": 2})
@@ -1209,7 +1209,7 @@ class Tickets(TestCase):
     def test_after_a_restart(self):
         key = harness.temporary_directory() / "ticket.key"
         key.write_bytes(bytes(range(80)))
-        for tls, survives in (({"ticket_key_files": str(key)}, True), ({}, False), ({"session_tickets": False}, False)):
+        for tls, survives in (({"ticket_key_files": str(key)}, True), ({}, False)):
             with self.subTest(tls):
                 context = client_context()
                 self.start(tls=tls)
@@ -1228,8 +1228,8 @@ class Tickets(TestCase):
     def test_early_data_is_not_offered(self):
         self.start()
         path = harness.temporary_directory() / "session"
-        client = Program([harness.program("openssl"), "s_client", "-starttls", "smtp", "-connect", self.proxy.address(),
-                          "-quiet", "-sess_out", path, "-tls1_3"])
+        client = Program([harness.program("openssl"), "s_client", "-starttls", "smtp", "-connect",
+                          self.proxy.address(), "-quiet", "-sess_out", path, "-tls1_3"])
         self.addCleanup(client.kill)
         client.ehlo()
         client.command("QUIT", 221)
@@ -1256,6 +1256,22 @@ class Kernel(TestCase):
         summary = next(line for line in self.proxy.errors if line.startswith("ringmx: kernel TLS:"))
         if "none" in summary:
             self.assertEqual(self.total("ktls_fallback_total", reason="unavailable"), 2)
+
+
+    def test_required(self):
+        """Where there is none, ringmx does not start; else there are no other connections."""
+        self.start()
+        summary = next(line for line in self.proxy.errors if line.startswith("ringmx: kernel TLS:"))
+        if "none" in summary:
+            config = self.proxy.directory / "require.toml"
+            config.write_text(self.proxy.config.read_text() + "[tls]\nktls = \"require\"\n")
+            status, _, errors = harness.run([harness.RINGMX, "run", "--config", config])
+            self.assertEqual(status, 1)
+            self.assertIn("require", errors)
+            return
+        self.start(tls={"ktls": "require"})
+        self.serves()
+        self.assertEqual(self.total("tls_connections_total", side="client", ktls="false"), 0)
 
 
 class Idle(memory_test.Idle):
