@@ -824,7 +824,8 @@ class Misuse(TestCase):
     def test_bad_records(self):
         self.start()
         for octets in (b"MAIL FROM:<a@example.test>\r\n", b"\x17\x03\x03\x00\x20" + bytes(32),
-                       b"\x17\x03\x03\x48\x01", b"\x15\x03\x03\x00\x02\x02\x28", b"\x17\x03\x03\x00\x00", b"\x17\x04\x03\x00\x20" + bytes(32)):
+                       b"\x17\x03\x03\x48\x01", b"\x15\x03\x03\x00\x02\x02\x28", b"\x17\x03\x03\x00\x00",
+                       b"\x17\x04\x03\x00\x20" + bytes(32)):
             for version in VERSIONS.values():
                 with self.subTest(octets=octets, version=version), Wire(self.proxy, 0, version) as wire:
                     wire.shake_hands()
