@@ -291,13 +291,14 @@ std::string json_report(const Options& options, std::string_view target, const R
       json.key("failed").value(t.sessions_failed);
     });
     json.key("tls").array([&] {
-      for (const auto& [kind, n] : results.tls) {
+      for (const auto& one : results.tls) {
+        const TlsKind& kind = one.first;
         json.object([&] {
           json.key("version").value(kind.version);
           json.key("suite").value(kind.suite);
           json.key("group").value(kind.group);
           json.key("resumed").value(kind.resumed);
-          json.key("sessions").value(n);
+          json.key("sessions").value(one.second);
         });
       }
     });
