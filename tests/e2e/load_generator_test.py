@@ -532,6 +532,17 @@ class Tls(LoadTest):
         ringmx = self.server(sink)
         report = self.load(ringmx.address(), "-n", 1, status=1)  # TLS is required
         self.assertEqual(report["replies"]["mail"], {"530": 1})
+        for last, failure in ((b"220 go\r\n250 injected\r\n", "unsolicited"), (b"454 not now\r\n", "dismissed")):
+            with self.subTest(last=last), socket.create_server(("127.0.0.1", 0)) as listener:
+                def serve(listener=listener, last=last):
+                    connection, _ = listener.accept()
+                    with connection:
+                        for reply in (b"220 x\r\n", b"250-x\r\n250 STARTTLS\r\n", last):
+                            connection.sendall(reply)
+                            connection.recv(1000)
+                threading.Thread(target=serve, daemon=True).start()
+                report = self.load("127.0.0.1:%d" % listener.getsockname()[1], "--starttls", "-n", 1, status=1)
+                self.assertEqual([one["failure"] for one in report["failures"]], [failure])
         with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
             report = self.load("127.0.0.1:%d" % silent.getsockname()[1], "--tls", "-n", 2, "-s", 2,
                                "--timeout", "300ms", status=1)

@@ -315,10 +315,10 @@ void Connection::dismissed(std::optional<Stage> stage, const smtp::Reply& reply)
 
 void Connection::fail(Failure failure, std::string_view text) {
   fail(failure,
-       !connected_         ? connecting
-       : handshake_        ? shaking_hands
-       : script_.waiting() ? static_cast<std::size_t>(script_.stage())
-                           : load::at_rest,
+       !connected_               ? connecting
+       : handshake_ || starttls_ ? shaking_hands
+       : script_.waiting()       ? static_cast<std::size_t>(script_.stage())
+                                 : load::at_rest,
        text);
 }
 
