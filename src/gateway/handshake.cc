@@ -56,6 +56,10 @@ void Handshake::start() {
 
 void Handshake::stream_received(ring::Slice data) {
   std::string_view wire(data.data(), data.size());
+  if (connection_->progress() == tls::Progress::done) {
+    ticket_due_ = !connection_->feed_ticket(wire);
+    return complete();
+  }
   go_on(connection_->feed(wire));
 }
 
@@ -66,16 +70,24 @@ void Handshake::go_on(tls::Progress progress) {
     case tls::Progress::want_input:
       return stream_.receive_at_most(static_cast<std::uint32_t>(connection_->wanted()));
     case tls::Progress::done:
-      // The kernel would put what is still queued into records.
-      if (stream_.unsent() == 0) finish();
-      return;
+      return complete();
     case tls::Progress::failed:
       return fail(connection_->failure());
   }
 }
 
 void Handshake::stream_sent() {
-  if (connection_->progress() == tls::Progress::done && stream_.unsent() == 0) finish();
+  if (connection_->progress() == tls::Progress::done) complete();
+}
+
+void Handshake::complete() {
+  // The kernel would put what is still queued into records.
+  if (stream_.unsent() > 0) return;
+  // (In TLS 1.2 the ticket is a part of the handshake.)
+  if (ticket_due_ && facts().version == tls::Version::tls13) {
+    return stream_.receive_at_most(static_cast<std::uint32_t>(connection_->wanted()));
+  }
+  finish();
 }
 
 void Handshake::stream_ended(int error) {

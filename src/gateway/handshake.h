@@ -39,6 +39,10 @@ class Handshake final : private net::Stream::Owner {
             metrics::ReactorCounters& counters);
   ~Handshake() override;
   void start();
+  // Of a client: also takes the ticket that a server of TLS 1.3 sends behind the handshake, so that
+  // session() can be resumed. A server that sends none is waited for until the owner loses patience.
+  void await_ticket() noexcept { ticket_due_ = true; }
+  [[nodiscard]] std::shared_ptr<const tls::Session> session() const { return connection_->session(); }
 
   [[nodiscard]] const tls::Facts& facts() const noexcept { return connection_->facts(); }
   // The peer has gone in the middle of it.
@@ -54,6 +58,7 @@ class Handshake final : private net::Stream::Owner {
 
  private:
   void go_on(tls::Progress progress);
+  void complete();
   void finish();
   [[nodiscard]] std::optional<metrics::KtlsFallback> why_not_in_kernel(tls::Cipher cipher) const;
   void fail(tls::Failure failure);
@@ -74,6 +79,7 @@ class Handshake final : private net::Stream::Owner {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   tls::Failure failure_;
   bool lost_ = false;
+  bool ticket_due_ = false;
 };
 
 }  // namespace ringmx::gateway

@@ -432,6 +432,123 @@ class Failures(LoadTest):
         self.assertIn("usage: ringmx-load", output)
 
 
+class Tls(LoadTest):
+    CERTIFICATES = harness.SOURCE_ROOT / "tests" / "tls" / "certificates"
+
+    def server(self, sink, certificate="p256", **listener):
+        files = {"certificate": [str(self.CERTIFICATES / f"{certificate}.pem")],
+                 "private_key": [str(self.CERTIFICATES / f"{certificate}.key")]}
+        return self.ringmx([sink], listeners=[{"starttls": "required", **files, **listener},
+                                              {"implicit_tls": True, **files, **listener}])
+
+    def kinds(self, report):
+        for one in report["tls"]:
+            self.assertRegex(one["suite"], "^TLS_")
+        return {(one["version"], one["group"], one["resumed"]): one["sessions"] for one in report["tls"]}
+
+    def test_every_way(self):
+        sink = self.sink()
+        ringmx = self.server(sink)
+        sent = full = resumed = 0
+        for n, way in enumerate(("--starttls", "--tls")):
+            for version, options, keep in itertools.product(("1.2", "1.3"), ([], ["--resume"]), ([], ["-k"])):
+                with self.subTest(way=way, version=version, options=options, keep=keep):
+                    report = self.load(ringmx.address(n), way, "--tls-version", version, "-n", 12, "-s", 1,
+                                       *options, *keep)
+                    self.assertEqual(self.messages(report), {"accepted": 12})
+                    self.assertEqual(report["failures"], [])
+                    sessions = 1 if keep else 12
+                    self.assertEqual(report["sessions"], {"opened": sessions, "closed": sessions, "failed": 0})
+                    # The first one makes the session that the others resume.
+                    again = sessions - 1 if options else 0
+                    # In TLS 1.2 a resumed session exchanges no keys.
+                    shared = "X25519MLKEM768" if version == "1.3" else "X25519"
+                    kinds = {(f"TLSv{version}", shared, False): sessions - again,
+                             (f"TLSv{version}", shared if version == "1.3" else "", True): again}
+                    self.assertEqual(self.kinds(report), {kind: count for kind, count in kinds.items() if count})
+                    spans = {name: one["count"] for name, one in report["latency_ms"].items()}
+                    starttls = way == "--starttls"
+                    self.assertEqual(spans["handshake"], sessions)
+                    self.assertEqual(spans.get("starttls"), sessions if starttls else None)
+                    self.assertEqual(spans["ehlo"], 2 * sessions if starttls else sessions)
+                    self.assertEqual(spans["greeting"], sessions)
+                    self.assertEqual(report["replies"].get("starttls"), {"220": sessions} if starttls else None)
+                    sent, full, resumed = sent + 12, full + sessions - again, resumed + again
+        metrics = ringmx.metrics()
+        self.assertEqual(metrics.total("ringmx_tls_handshakes_total", result="ok", resumed="false"), full)
+        self.assertEqual(metrics.total("ringmx_tls_handshakes_total", result="ok", resumed="true"), resumed)
+        self.assertEqual(metrics.total("ringmx_protocol_violations_total", type="tls_truncation"), 0)
+        self.assertEqual(len(sink.wait_for(sent)), sent)
+
+    def test_many_at_once(self):
+        sink = self.sink()
+        ringmx = self.server(sink)
+        report = self.load(ringmx.address(), "--starttls", "--resume", "-n", 400, "-s", 20, "--threads", 2,
+                           "--size", "100KiB*5,4KiB*95", "--bdat")
+        self.assertEqual(self.messages(report), {"accepted": 400})
+        self.assertEqual(sum(self.kinds(report).values()), 400)
+        # One of each thread; the others wait for it.
+        self.assertEqual(self.kinds(report)[("TLSv1.3", "X25519MLKEM768", False)], 2)
+        self.assertEqual(len(sink.wait_for(400)), 400)
+
+    def test_large_messages(self):
+        sink = self.sink()
+        report = self.load(self.server(sink).address(1), "--tls", "-n", 6, "-s", 2, "-k", "--size", "3MiB")
+        self.assertEqual(self.messages(report), {"accepted": 6})
+        self.assertEqual({len(m.content) for m in sink.wait_for(6)}, {3 << 20})
+
+    def test_choices(self):
+        ringmx = self.server(self.sink(), "rsa")
+        for options, suite, group in (
+                (["--ciphers", "chacha20-poly1305"], "TLS_CHACHA20_POLY1305_SHA256", "X25519MLKEM768"),
+                (["--ciphers", "aes-256-gcm", "--groups", "P-256"], "TLS_AES_256_GCM_SHA384", "P-256"),
+                (["--ciphers", "aes-128-gcm", "--groups", "X25519", "--tls-version", "1.2"],
+                 "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "X25519")):
+            with self.subTest(options=options):
+                report = self.load(ringmx.address(), "--starttls", "-n", 2, *options)
+                self.assertEqual([(one["suite"], one["group"]) for one in report["tls"]], [(suite, group)])
+
+    def test_verification(self):
+        ringmx = self.server(self.sink())
+        root, other = self.CERTIFICATES / "root.pem", self.CERTIFICATES / "other.pem"
+        self.load(ringmx.address(), "--starttls", "-n", 1, "--ca-file", root, "--sni", "mx.example.org")
+        for ca, name in ((other, "mx.example.org"), (root, "mx.example.net")):
+            with self.subTest(ca=ca.name, name=name):
+                report = self.load(ringmx.address(), "--starttls", "-n", 2, "-s", 1, "--ca-file", ca,
+                                   "--sni", name, status=1)
+                self.assertEqual(self.failures(report), {("handshake", "tls"): 2})
+                self.assertEqual(self.messages(report), {"failed": 2})
+        code, _, errors = harness.run([RINGMX_LOAD, "--tls", "--ca-file", "/nowhere", "127.0.0.1:25"], seconds=20)
+        self.assertEqual(code, 2)
+        self.assertIn("/nowhere", errors)
+
+    def test_failures(self):
+        sink = self.sink()
+        report = self.load(sink, "--starttls", "-n", 2, "-s", 1, status=1)
+        self.assertEqual(self.failures(report), {("idle", "no_starttls"): 2})
+        # The greeting of a server in clear text is no record.
+        report = self.load(sink, "--tls", "-n", 2, "-s", 1, status=1)
+        self.assertEqual(self.failures(report), {("handshake", "tls"): 2})
+        ringmx = self.server(sink)
+        report = self.load(ringmx.address(), "-n", 1, status=1)  # TLS is required
+        self.assertEqual(report["replies"]["mail"], {"530": 1})
+        for last, failure in ((b"220 go\r\n250 injected\r\n", "unsolicited"), (b"454 not now\r\n", "dismissed")):
+            with self.subTest(last=last), socket.create_server(("127.0.0.1", 0)) as listener:
+                def serve(listener=listener, last=last):
+                    connection, _ = listener.accept()
+                    with connection:
+                        for reply in (b"220 x\r\n", b"250-x\r\n250 STARTTLS\r\n", last):
+                            connection.sendall(reply)
+                            connection.recv(1000)
+                threading.Thread(target=serve, daemon=True).start()
+                report = self.load("127.0.0.1:%d" % listener.getsockname()[1], "--starttls", "-n", 1, status=1)
+                self.assertEqual([one["failure"] for one in report["failures"]], [failure])
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
+            report = self.load("127.0.0.1:%d" % silent.getsockname()[1], "--tls", "-n", 2, "-s", 2,
+                               "--timeout", "300ms", status=1)
+            self.assertEqual(self.failures(report), {("handshake", "timeout"): 2})
+
+
 class Peers(LoadTest):
     def smtp_sink(self):
         address = harness.free_address()

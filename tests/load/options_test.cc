@@ -54,6 +54,34 @@ TEST(Options, Targets) {
   EXPECT_THAT(bad("a b"), HasSubstr("one target only"));
 }
 
+TEST(Options, Tls) {
+  EXPECT_FALSE(good("h").uses_tls());
+  EXPECT_TRUE(good("--starttls h").manners.starttls);
+  EXPECT_EQ(good("--starttls h").target.port, 25);
+  EXPECT_TRUE(good("--tls h").tls.implicit);
+  EXPECT_EQ(good("--tls h").target.port, 465);
+  EXPECT_EQ(good("--tls h:1465").target.port, 1465);
+  EXPECT_EQ(good("--tls h").tls.client.verify, tls::ClientSettings::Verify::none);
+  EXPECT_EQ(good("--tls --ca-file /ca h").tls.client.verify, tls::ClientSettings::Verify::ca_file);
+  EXPECT_EQ(good("--tls --sni mx.example.test h").tls.client.name, "mx.example.test");
+  const tls::ClientSettings one = good("--tls --tls-version 1.2 h").tls.client;
+  EXPECT_EQ(one.minimum, tls::Version::tls12);
+  EXPECT_EQ(one.maximum, tls::Version::tls12);
+  const tls::ClientSettings some =
+      good("--tls --ciphers chacha20-poly1305,aes-128-gcm --groups P-256,X25519MLKEM768 h").tls.client;
+  EXPECT_EQ(some.ciphers, (std::vector{tls::Cipher::chacha20_poly1305, tls::Cipher::aes_128_gcm}));
+  EXPECT_EQ(some.groups, (std::vector{tls::Group::p256, tls::Group::x25519_mlkem768}));
+  EXPECT_THAT(bad("--tls --starttls h"), HasSubstr("one of them"));
+  for (const char* text : {"--resume", "--tls-version 1.3", "--ciphers aes-128-gcm", "--groups P-256",
+                           "--sni x", "--ca-file /ca"}) {
+    EXPECT_THAT(bad(std::string(text) + " h"), HasSubstr("mean nothing without")) << text;
+  }
+  EXPECT_THAT(bad("--tls --tls-version 1.1 h"), HasSubstr("neither 1.2 nor 1.3"));
+  EXPECT_THAT(bad("--tls --groups P-256,P-521 h"),
+              HasSubstr("'P-521' is none of X25519MLKEM768, X25519, P-256"));
+  EXPECT_THAT(bad("--tls --ciphers aes-128-gcm, h"), HasSubstr("'' is none of"));
+}
+
 TEST(Options, ARunAlwaysEnds) {
   EXPECT_EQ(good("h").duration, 10 * second);
   EXPECT_EQ(good("-n 5 h").duration, 0);
@@ -144,7 +172,7 @@ TEST(Options, TheHelpIsTrue) {
       EXPECT_EQ(parse("h " + line.substr(2, 2)).problem, parse("h " + name).problem) << line;
     }
   }
-  EXPECT_EQ(options, 30u);
+  EXPECT_EQ(options, 38u);
 }
 
 }  // namespace

@@ -102,6 +102,26 @@ TEST(Report, Json) {
   EXPECT_THAT(json_report(Options(), "x", Results()), HasSubstr("\"replies\": {},"));
 }
 
+TEST(Report, WhatHandshakesCameTo) {
+  auto s = ten_accepted();
+  const TlsKind full{
+      .version = "TLSv1.3", .suite = "TLS_AES_128_GCM_SHA256", .group = "X25519", .resumed = false};
+  TlsKind again = full;
+  again.resumed = true;
+  s->tls = {{full, 1}, {again, 9}};
+  s->span(Span::handshake).record(2'000'000);
+  Results r = results(*s);
+  r.add(*s);  // of two threads
+  const std::string text = text_report(Options(), "x", r);
+  EXPECT_THAT(text, HasSubstr("TLS                    2 full: TLSv1.3 TLS_AES_128_GCM_SHA256 X25519\n"));
+  EXPECT_THAT(text, HasSubstr("                      18 resumed: TLSv1.3 TLS_AES_128_GCM_SHA256 X25519\n"));
+  EXPECT_THAT(text, HasSubstr("\n  handshake  "));
+  const std::string json = json_report(Options(), "x", r);
+  EXPECT_THAT(json, HasSubstr("{\"version\": \"TLSv1.3\", \"suite\": \"TLS_AES_128_GCM_SHA256\", "
+                              "\"group\": \"X25519\", \"resumed\": true, \"sessions\": 18}"));
+  EXPECT_THAT(json, HasSubstr("\"handshake\": {\"count\": 2, "));
+}
+
 TEST(Report, ProgressShowsTheLastInterval) {
   Statistics s;
   Progress progress;

@@ -58,6 +58,7 @@ class Dialog : public Script::Owner {
   std::vector<std::string> replies;
   std::vector<Outcome> outcomes;
   int ready_calls = 0;
+  int handshakes = 0;  // that were asked for
   bool bye = false;
   std::vector<std::string> dismissals;
   Script::Fault fault = Script::Fault::none;
@@ -73,6 +74,7 @@ class Dialog : public Script::Owner {
     replies.push_back(std::string(smtp::stage_name(stage)) + " " + std::to_string(reply.code));
   }
   void message_ended(const Outcome& outcome) override { outcomes.push_back(outcome); }
+  void start_tls() override { ++handshakes; }
   void ready() override {
     ++ready_calls;
     if (begin_when_ready) script_.begin({.number = 1, .session = 0, .size = 1, .header_size = 0});
@@ -340,6 +342,64 @@ TEST(Script, Faults) {
     d.begin();
     d.hear("250 ok\r\n250 ok\r\n");
     EXPECT_EQ(d.fault, Script::Fault::unsolicited);
+  }
+}
+
+TEST(Script, StarttlsIsBetweenTwoEhlos) {
+  Dialog d({.starttls = true});
+  EXPECT_EQ(d.hear("220 x\r\n"), "EHLO me\r\n");
+  EXPECT_EQ(d.hear("250-x\r\n250-SIZE\r\n250-PIPELINING\r\n250 STARTTLS\r\n"), "STARTTLS\r\n");
+  EXPECT_EQ(d.ready_calls, 0);
+  EXPECT_EQ(d.hear("220 go\r\n"), "");
+  EXPECT_EQ(d.handshakes, 1);
+  EXPECT_EQ(d.ready_calls, 0);
+  d.script().tls_started();
+  EXPECT_TRUE(d.script().waiting());
+  EXPECT_EQ(d.script().stage(), Stage::ehlo);
+  // Not again, and what was offered in clear text is forgotten.
+  EXPECT_EQ(d.hear("250-x\r\n250 STARTTLS\r\n"), "");
+  EXPECT_EQ(d.handshakes, 1);
+  EXPECT_EQ(d.ready_calls, 1);
+  EXPECT_FALSE(d.script().lacks_starttls());
+  EXPECT_EQ(d.begin(), "MAIL FROM:<f@x>\r\n");
+  EXPECT_THAT(d.replies, ElementsAre("greeting 220", "ehlo 250", "starttls 220", "ehlo 250"));
+}
+
+TEST(Script, StarttlsIsNotSaidUnlessAskedFor) {
+  Dialog d({});
+  d.hear("220 x\r\n");
+  EXPECT_EQ(d.hear("250-x\r\n250 STARTTLS\r\n"), "");
+  EXPECT_EQ(d.ready_calls, 1);
+  EXPECT_FALSE(d.script().lacks_starttls());
+}
+
+TEST(Script, StarttlsThatIsNotOffered) {
+  Dialog d({.starttls = true});
+  d.greet();
+  EXPECT_EQ(d.ready_calls, 1);
+  EXPECT_TRUE(d.script().lacks_starttls());
+  EXPECT_EQ(d.handshakes, 0);
+}
+
+TEST(Script, StarttlsThatIsRefused) {
+  for (const std::string reply : {"454 4.7.0 not now", "501 no", "421 bye"}) {
+    Dialog d({.starttls = true});
+    d.greet("250-STARTTLS\r\n");
+    d.hear(reply + "\r\n");
+    EXPECT_THAT(d.dismissals, ElementsAre("starttls " + reply.substr(0, 3)));
+    EXPECT_EQ(d.handshakes, 0);
+    EXPECT_EQ(d.ready_calls, 0);
+  }
+}
+
+// What an attacker puts behind the 220 in clear text would be taken for what comes in TLS.
+TEST(Script, StarttlsInjection) {
+  for (const std::string injected : {"250 x\r\n", "2", "\x16\x03\x03"}) {
+    Dialog d({.starttls = true});
+    d.greet("250-STARTTLS\r\n");
+    d.hear("220 go\r\n" + injected);
+    EXPECT_EQ(d.fault, Script::Fault::unsolicited) << injected;
+    EXPECT_EQ(d.handshakes, 0);
   }
 }
 

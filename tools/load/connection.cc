@@ -33,9 +33,10 @@ constexpr Span span_of(Stage stage) noexcept {
       return Span::bdat;
     case Stage::message:
       return Span::body;
+    case Stage::starttls:
+      return Span::starttls;
     case Stage::ehlo:
     case Stage::helo:
-    case Stage::starttls:
     case Stage::rset:
     case Stage::quit:
       return Span::ehlo;
@@ -64,14 +65,70 @@ void Connection::stream_connected() {
   generator_.statistics_.span(Span::connect).record(now - opened_);
   connected_ = true;
   said_ = now;
+  if (generator_.options_.tls.implicit) return shake_hands();
   script_.start();
   stream_.resume();
   wait(generator_.options_.timeout);
 }
 
+// TLS.
+
+void Connection::start_tls() {
+  starttls_ = true;
+  stream_.quiesce();
+}
+
+void Connection::stream_quiet() {
+  if (!over_) shake_hands();
+}
+
+void Connection::shake_hands() {
+  said_ = generator_.tick();
+  handshake_ = std::make_unique<gateway::Handshake>(
+      stream_, static_cast<net::Stream::Owner&>(*this), static_cast<gateway::Handshake::Owner&>(*this),
+      generator_.tls_connection(), tls::Role::client, generator_.offload_, generator_.tls_counters_);
+  keeps_session_ = generator_.options_.tls.resume && !generator_.session_;
+  if (keeps_session_) handshake_->await_ticket();
+  wait(generator_.options_.timeout);
+  handshake_->start();
+}
+
+void Connection::handshake_done(const gateway::Handshake& handshake) {
+  const Nanoseconds now = generator_.tick();
+  generator_.statistics_.span(Span::handshake).record(now - said_);
+  generator_.count_handshake(handshake, keeps_session_);
+  handshake_.reset();
+  secured_ = true;
+  said_ = now;
+  if (starttls_) {
+    starttls_ = false;
+    script_.tls_started();
+  } else {
+    script_.start();
+  }
+  stream_.resume();
+  wait(generator_.options_.timeout);
+}
+
+void Connection::handshake_failed(const gateway::Handshake& handshake) {
+  const bool lost = handshake.lost();
+  count_failure(lost ? Failure::closed : Failure::tls, shaking_hands, handshake.failure_text());
+  handshake_.reset();
+  if (lost) return stream_.close();
+  // The server hears why.
+  wait(last_words);
+  stream_.end();
+}
+
+// Replies.
+
 void Connection::stream_received(ring::Slice data) {
   if (over_) return;
   generator_.tick();
+  if (starttls_) {
+    return fail(Failure::unsolicited, static_cast<std::size_t>(Stage::starttls),
+                "clear text behind the reply to STARTTLS: " + on_one_line({data.data(), data.size()}));
+  }
   switch (script_.received({data.data(), data.size()})) {
     case Script::Fault::none:
       break;
@@ -205,6 +262,8 @@ void Connection::message_ended(const Outcome& outcome) {
 
 void Connection::ready() {
   if (over_) return;
+  if (script_.lacks_starttls())
+    return fail(Failure::no_starttls, at_rest, "the server does not offer STARTTLS");
   if (script_.lacks_chunking())
     return fail(Failure::no_chunking, at_rest, "the server does not offer CHUNKING");
   if (ticket_) return begin();
@@ -256,19 +315,25 @@ void Connection::dismissed(std::optional<Stage> stage, const smtp::Reply& reply)
 
 void Connection::fail(Failure failure, std::string_view text) {
   fail(failure,
-       !connected_         ? connecting
-       : script_.waiting() ? static_cast<std::size_t>(script_.stage())
-                           : load::at_rest,
+       !connected_               ? connecting
+       : handshake_ || starttls_ ? shaking_hands
+       : script_.waiting()       ? static_cast<std::size_t>(script_.stage())
+                                 : load::at_rest,
        text);
 }
 
 void Connection::fail(Failure failure, std::size_t place, std::string_view text) {
   if (over_) return;
+  count_failure(failure, place, text);
+  handshake_.reset();  // gives the stream back
+  stream_.close();
+}
+
+void Connection::count_failure(Failure failure, std::size_t place, std::string_view text) {
   over_ = true;
   generator_.count_failure(failure, place, text, ticket_.has_value());
   ticket_.reset();
   generator_.failed(*this);
-  stream_.close();
 }
 
 void Connection::cut_off() {
@@ -279,11 +344,13 @@ void Connection::cut_off() {
     if (ticket_) s.unfinished.add();
     ticket_.reset();
   }
+  handshake_.reset();
   stream_.close();
 }
 
 void Connection::stream_ended(int error) {
-  if (over_) return stream_.close();
+  // To close_notify ours is the answer.
+  if (over_) return secured_ && error == 0 ? stream_.end() : stream_.close();
   if (!connected_) {
     const bool refused = error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH ||
                          error == ENOENT || error == ECONNRESET;
@@ -292,8 +359,11 @@ void Connection::stream_ended(int error) {
                                    : Failure::system,
                 std::strerror(error));
   }
+  if (secured_ && error == EBADMSG) return fail(Failure::tls, "a TLS record made no sense, or was an alert");
   fail(error == ETIMEDOUT ? Failure::timeout : Failure::closed,
-       error == 0 ? "the server closed the connection" : std::strerror(error));
+       error == 0                    ? "the server closed the connection"
+       : secured_ && error == EPROTO ? "the server closed the connection without close_notify"
+                                     : std::strerror(error));
 }
 
 void Connection::stream_closed() {
@@ -311,7 +381,9 @@ void Connection::on_timeout() {
   if (!connected_) {
     return fail(Failure::timeout, "no connection in " + format_duration(generator_.options_.connect_timeout));
   }
-  fail(Failure::timeout, (stream_.unsent() > 0 ? "the server took nothing for " : "no reply in ") +
+  fail(Failure::timeout, (stream_.unsent() > 0 ? "the server took nothing for "
+                          : handshake_         ? "the handshake was not over in "
+                                               : "no reply in ") +
                              format_duration(generator_.options_.timeout));
 }
 

@@ -3,9 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string_view>
 
+#include "gateway/handshake.h"
 #include "load/quantity.h"
 #include "load/script.h"
 #include "load/statistics.h"
@@ -23,9 +25,10 @@ struct Ticket {
   Nanoseconds due = 0;
 };
 
-// One session: a Script on a Stream, with a clock. All bytes to the server pass put(), all bytes of
-// it stream_received(): there TLS will stand between the two.
-class Connection final : private net::Stream::Owner, private Script::Owner {
+// One session: a Script on a Stream, with a clock; a Handshake has the stream as long as it lasts.
+class Connection final : private net::Stream::Owner,
+                         private Script::Owner,
+                         private gateway::Handshake::Owner {
  public:
   // `slow`: bytes per second; 0: as fast as they go.
   Connection(Generator& generator, std::uint64_t session, std::uint64_t slow);
@@ -46,6 +49,7 @@ class Connection final : private net::Stream::Owner, private Script::Owner {
   void stream_received(ring::Slice data) override;
   void stream_ended(int error) override;
   void stream_connected() override;
+  void stream_quiet() override;
   void stream_sent() override;
   void stream_closed() override;
 
@@ -54,15 +58,20 @@ class Connection final : private net::Stream::Owner, private Script::Owner {
                    smtp::Framing framing) override;
   void replied(smtp::Stage stage, const smtp::Reply& reply) override;
   void message_ended(const Outcome& outcome) override;
+  void start_tls() override;
   void ready() override;
   void said_bye() override;
   void dismissed(std::optional<smtp::Stage> stage, const smtp::Reply& reply) override;
 
+  void handshake_done(const gateway::Handshake& handshake) override;
+  void handshake_failed(const gateway::Handshake& handshake) override;
+
+  void shake_hands();
   void put(ring::Slice slice);
   void put_copy(std::string_view bytes);
-  void all_is_said();
   void fail(Failure failure, std::string_view text);
   void fail(Failure failure, std::size_t place, std::string_view text);
+  void count_failure(Failure failure, std::size_t place, std::string_view text);
   void begin();
   void wait(Nanoseconds patience);
   void on_timeout();
@@ -71,6 +80,7 @@ class Connection final : private net::Stream::Owner, private Script::Owner {
   Generator& generator_;
   net::Stream stream_;
   Script script_;
+  std::unique_ptr<gateway::Handshake> handshake_;
   std::uint64_t session_;
   std::uint64_t messages_ = 0;
   std::optional<Ticket> ticket_;  // the message at hand
@@ -81,6 +91,9 @@ class Connection final : private net::Stream::Owner, private Script::Owner {
   Nanoseconds sent_ = 0;   // its last octet; 0: not yet
   std::uint32_t index_ = 0;
   bool connected_ : 1 = false;
+  bool starttls_ : 1 = false;       // 220 has come, the handshake is not over
+  bool keeps_session_ : 1 = false;  // the handshake's, for others to resume
+  bool secured_ : 1 = false;
   bool at_rest_ : 1 = false;
   bool sending_ : 1 = false;  // (part of) a message is on its way to the system
   bool over_ : 1 = false;     // its end is counted

@@ -10,9 +10,13 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <stdexcept>
 #include <utility>
 
+#include "net/kernel_tls.h"
 #include "net/listen.h"
+#include "tls/load.h"
+#include "tls/records.h"
 
 namespace ringmx::load {
 
@@ -26,6 +30,10 @@ constexpr std::uint16_t receive_group = 1;
 // Commands and headers.
 constexpr std::uint32_t text_block_size = 1024;
 constexpr std::uint32_t text_blocks = 128 * 1024;
+// A whole record each; when there are none left, text blocks do.
+constexpr std::uint32_t record_block_size =
+    (tls::Records::max_plain + tls::Records::max_overhead + 63) / 64 * 64;
+constexpr std::uint32_t record_blocks = 1024;
 // Closed loop: so long is the place of a session that failed left empty. A server that refuses all
 // connections is not asked a hundred thousand times a second.
 constexpr ring::Duration recovery{100};
@@ -37,6 +45,13 @@ Nanoseconds steady_now() noexcept {
 // The part of thread `thread` of something that `threads` of them share.
 std::uint64_t part(std::uint64_t all, std::uint64_t thread, std::uint64_t threads) noexcept {
   return all / threads + (thread < all % threads ? 1 : 0);
+}
+
+std::shared_ptr<const tls::ClientContext> make_context(const Options& options) {
+  if (!options.uses_tls()) return nullptr;
+  const tls::LoadedCas loaded = tls::load_cas(options.tls.client);
+  if (!loaded.errors.empty()) throw std::runtime_error(loaded.errors.front());
+  return std::make_shared<const tls::ClientContext>(options.tls.client, loaded.cas);
 }
 
 }  // namespace
@@ -56,8 +71,13 @@ Generator::Generator(ring::Reactor& reactor, const Options& options, const Mail&
       pool_(receive_buffer, receive_buffers),
       receive_(reactor, pool_, receive_group, receive_offer, receive_buffers),
       text_(text_block_size, text_blocks),
+      records_(record_block_size, record_blocks),
+      tls_(make_context(options)),
+      first_handshake_(options.tls.resume),
       next_message_(thread),
-      next_session_(thread) {}
+      next_session_(thread) {
+  if (tls_) offload_.kernel = net::probe_kernel_tls();
+}
 
 Generator::~Generator() = default;
 
@@ -147,7 +167,8 @@ void Generator::open(std::optional<Ticket> ticket) {
 
 void Generator::advance() {
   tick();
-  const std::uint64_t allowed = options_.rate > 0 ? schedule_.sessions : schedule_.sessions_at(now_);
+  std::uint64_t allowed = options_.rate > 0 ? schedule_.sessions : schedule_.sessions_at(now_);
+  if (first_handshake_) allowed = std::min<std::uint64_t>(allowed, 1);
   if (options_.idle) {
     // One that was lost is not replaced: how many are left is the result.
     while (!stopping_ && next_session_ / threads_ < allowed) open(std::nullopt);
@@ -208,6 +229,7 @@ void Generator::count_failure(Failure failure, std::size_t place, std::string_vi
 
 void Generator::failed(Connection& connection) {
   std::erase(resting_, &connection);
+  first_handshake_over();
   if (options_.rate > 0) return;
   ++recovering_;
   reactor_.timers().set(rest_timer_, reactor_.now() + recovery);
@@ -257,6 +279,32 @@ void Generator::finish() {
     reactor_.timers().clear(*timer);
   }
   reactor_.stop();
+}
+
+// TLS.
+
+std::unique_ptr<tls::Connection> Generator::tls_connection() const {
+  return std::make_unique<tls::Connection>(tls_, options_.target.host, session_.get());
+}
+
+void Generator::first_handshake_over() {
+  if (!first_handshake_) return;
+  first_handshake_ = false;
+  reactor_.defer(advance_);
+}
+
+void Generator::count_handshake(const gateway::Handshake& handshake, bool keep_session) {
+  const tls::Facts& facts = handshake.facts();
+  ++statistics_.tls[TlsKind{.version = tls::name_of(facts.version),
+                            .suite = facts.suite,
+                            .group = tls::name_of(facts.group),
+                            .resumed = facts.resumed}];
+  first_handshake_over();
+  if (keep_session) {
+    session_ = handshake.session();
+  } else if (!facts.resumed) {
+    session_ = nullptr;  // the server would not resume it (any more): the next one makes another
+  }
 }
 
 void Generator::sample(std::string kind, std::string_view text) {

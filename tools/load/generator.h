@@ -10,14 +10,17 @@
 #include <utility>
 #include <vector>
 
+#include "gateway/handshake.h"
 #include "load/connection.h"
 #include "load/options.h"
 #include "load/report.h"
 #include "load/schedule.h"
 #include "load/statistics.h"
+#include "metrics/counters.h"
 #include "net/address.h"
 #include "net/stream.h"
 #include "ring/reactor.h"
+#include "tls/connection.h"
 
 namespace ringmx::load {
 
@@ -63,12 +66,16 @@ class Generator {
   Nanoseconds tick() noexcept { return now_ = clock(); }
   [[nodiscard]] Nanoseconds now() const noexcept { return now_; }
 
-  [[nodiscard]] net::StreamMemory memory() noexcept { return {receive_, receive_, text_}; }
+  [[nodiscard]] net::StreamMemory memory() noexcept { return {receive_, receive_, text_, &records_}; }
   [[nodiscard]] net::StreamTraffic traffic() noexcept {
     return {statistics_.bytes_received, statistics_.bytes_sent};
   }
   // A socket for session `number`, bound to its source; -1 and errno.
   [[nodiscard]] int socket(std::uint64_t number) const;
+  // A handshake to be, which resumes the session that there is.
+  [[nodiscard]] std::unique_ptr<tls::Connection> tls_connection() const;
+  void count_handshake(const gateway::Handshake& handshake, bool keep_session);
+  void first_handshake_over();
   void sample(std::string kind, std::string_view text);
 
   // Of connections.
@@ -101,6 +108,13 @@ class Generator {
   ring::ReceivePool pool_;
   ring::ReceiveBuffers receive_;
   ring::BlockPool text_;
+  ring::BlockPool records_;  // TLS records that are sealed here
+
+  std::shared_ptr<const tls::ClientContext> tls_;  // null: no TLS
+  std::shared_ptr<const tls::Session> session_;    // to be resumed; null: none yet
+  bool first_handshake_;  // --resume: the others wait until there is a session to resume
+  gateway::Offload offload_;
+  metrics::ReactorCounters tls_counters_{0, 0};  // of the handshakes; not shown
 
   std::vector<std::unique_ptr<Connection>> connections_;
   std::vector<Connection*> resting_;  // open loop: sessions that wait for a message

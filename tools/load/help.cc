@@ -7,7 +7,8 @@ std::string_view help_text() noexcept {
   return R"(ringmx-load: puts an SMTP server under load, and says how it took it.
 
 usage: ringmx-load [OPTION]... TARGET
-       TARGET is HOST:PORT, [IPV6]:PORT or unix:PATH; the port is 25 if left out.
+       TARGET is HOST:PORT, [IPV6]:PORT or unix:PATH; the port is 25 if left out,
+       with --tls 465.
 
 How much                           A run always ends; by default after 10 s.
   -n, --count N              so many messages in all
@@ -46,6 +47,20 @@ Protocol
                              %r, of the recipient in its message, %s, of the session;
                              %100n is %n modulo 100, %% a percent sign:
                              --to user%1000n@d%5n.example.test
+
+TLS
+      --starttls             say EHLO, STARTTLS, shake hands, and say EHLO again
+      --tls                  shake hands before the greeting (implicit TLS)
+      --resume               the first handshake of each thread is a full one, and waits for
+                             the server's ticket; all others wait for it, and resume its
+                             session
+      --tls-version VERSION  1.2 or 1.3, and no other
+      --ciphers LIST         best first, of aes-128-gcm, aes-256-gcm, chacha20-poly1305
+      --groups LIST          best first, of X25519MLKEM768, X25519, P-256
+      --sni NAME             the name to ask for (TARGET's HOST, unless it is an address),
+                             and to verify
+      --ca-file FILE         verify the server's certificate. Without it nothing is
+                             verified: load goes to servers that are yours
 
 Messages                           Each has its own Message-ID and Subject.
       --size SIZE            octets, header included (4KiB). Or, drawn for each message:

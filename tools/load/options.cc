@@ -96,6 +96,38 @@ Problem size(std::string_view text, std::uint64_t& out) {
   return std::nullopt;
 }
 
+// A list of names, each of a table, best first.
+template <class Value, std::size_t n>
+Problem names(std::string_view text, const std::array<std::pair<std::string_view, Value>, n>& table,
+              std::vector<Value>& out) {
+  out.clear();
+  for (bool more = true; more;) {
+    const std::size_t comma = text.find(',');
+    const std::string_view name = text.substr(0, comma);
+    const auto found =
+        std::find_if(table.begin(), table.end(), [&](const auto& entry) { return entry.first == name; });
+    if (found == table.end()) {
+      std::string problem = quoted(name) + " is none of";
+      for (const auto& [known, value] : table)
+        problem.append(known == table[0].first ? " " : ", ").append(known);
+      return problem;
+    }
+    out.push_back(found->second);
+    more = comma != text.npos;
+    if (more) text.remove_prefix(comma + 1);
+  }
+  return std::nullopt;
+}
+
+constexpr std::array<std::pair<std::string_view, tls::Cipher>, 3> cipher_names{
+    {{"aes-128-gcm", tls::Cipher::aes_128_gcm},
+     {"aes-256-gcm", tls::Cipher::aes_256_gcm},
+     {"chacha20-poly1305", tls::Cipher::chacha20_poly1305}}};
+constexpr std::array<std::pair<std::string_view, tls::Group>, 3> group_names{
+    {{tls::name_of(tls::Group::x25519_mlkem768), tls::Group::x25519_mlkem768},
+     {tls::name_of(tls::Group::x25519), tls::Group::x25519},
+     {tls::name_of(tls::Group::p256), tls::Group::p256}}};
+
 struct Option {
   std::string_view name;
   char letter;  // 0: none
@@ -160,6 +192,42 @@ const std::vector<Option>& options() {
          o.manners.bdat = true;
          return size(v, o.manners.chunk_size);
        }},
+      {"starttls", 0, false,
+       [](Options& o, std::string_view) {
+         o.manners.starttls = true;
+         return Problem();
+       }},
+      {"tls", 0, false,
+       [](Options& o, std::string_view) {
+         o.tls.implicit = true;
+         return Problem();
+       }},
+      {"resume", 0, false,
+       [](Options& o, std::string_view) {
+         o.tls.resume = true;
+         return Problem();
+       }},
+      {"tls-version", 0, true,
+       [](Options& o, std::string_view v) {
+         if (v != "1.2" && v != "1.3") return Problem(quoted(v) + " is neither 1.2 nor 1.3");
+         o.tls.client.minimum = o.tls.client.maximum = v == "1.2" ? tls::Version::tls12 : tls::Version::tls13;
+         return Problem();
+       }},
+      {"ciphers", 0, true,
+       [](Options& o, std::string_view v) { return names(v, cipher_names, o.tls.client.ciphers); }},
+      {"groups", 0, true,
+       [](Options& o, std::string_view v) { return names(v, group_names, o.tls.client.groups); }},
+      {"sni", 0, true,
+       [](Options& o, std::string_view v) {
+         o.tls.client.name = v;
+         return v.empty() ? Problem("it is empty") : Problem();
+       }},
+      {"ca-file", 0, true,
+       [](Options& o, std::string_view v) {
+         o.tls.client.verify = tls::ClientSettings::Verify::ca_file;
+         o.tls.client.ca_file = v;
+         return v.empty() ? Problem("it is empty") : Problem();
+       }},
       {"helo", 0, true,
        [](Options& o, std::string_view v) {
          o.helo_given = true;
@@ -208,6 +276,17 @@ Problem check(Options& o) {
   if (o.slow_share < 100 && o.slow == 0) return "--slow-share without --slow";
   if (o.idle && (o.rate > 0 || o.count > 0))
     return "--idle sends no messages: --rate and --count mean nothing";
+  if (o.tls.implicit && o.manners.starttls) return "--tls and --starttls: one of them";
+  const tls::ClientSettings plain = TlsOptions{}.client;
+  const tls::ClientSettings& tls = o.tls.client;
+  if (!o.uses_tls() &&
+      (o.tls.resume || !tls.name.empty() || tls.verify != plain.verify || !tls.ciphers.empty() ||
+       !tls.groups.empty() || tls.minimum != plain.minimum || tls.maximum != plain.maximum)) {
+    return "--resume, --tls-version, --ciphers, --groups, --sni and --ca-file mean nothing without "
+           "--starttls or "
+           "--tls";
+  }
+  if (o.target.port == 0) o.target.port = o.tls.implicit ? 465 : 25;
   if (o.quiet && o.progress) return "--quiet and --progress";
   if (o.count == 0 && o.duration == 0) o.duration = 10 * second;
   // With --rate the limit is not what is wanted, but what must not be passed.

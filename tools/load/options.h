@@ -9,13 +9,14 @@
 #include "load/mail.h"
 #include "load/quantity.h"
 #include "load/script.h"
+#include "tls/settings.h"
 
 namespace ringmx::load {
 
 // Where to: a name or a numeric address with a port, or the path of a unix socket.
 struct Target {
   std::string host;
-  std::uint16_t port = 25;
+  std::uint16_t port = 0;
   std::string path;  // not empty: a unix socket
 };
 
@@ -23,6 +24,13 @@ struct Target {
 struct Source {
   std::string address;
   unsigned host_bits = 0;
+};
+
+struct TlsOptions {
+  bool implicit = false;  // from the first octet on; for STARTTLS see Manners
+  bool resume = false;
+  tls::ClientSettings client;
+  TlsOptions() { client.verify = tls::ClientSettings::Verify::none; }  // load goes to one's own servers
 };
 
 struct Options {
@@ -43,6 +51,8 @@ struct Options {
 
   Manners manners;
   MailOptions mail;
+  TlsOptions tls;
+  [[nodiscard]] bool uses_tls() const noexcept { return tls.implicit || manners.starttls; }
   bool helo_given = false;  // else mail.helo is still empty
 
   Nanoseconds connect_timeout = 10 * second;

@@ -45,6 +45,8 @@ std::string manner(const Options& o) {
   text += ", " + std::to_string(o.sessions) + (o.sessions == 1 ? " session" : " sessions");
   if (o.per_session == 0) text += ", kept";
   if (o.per_session > 1) text += ", " + std::to_string(o.per_session) + " messages each";
+  if (o.manners.starttls) text += ", STARTTLS";
+  if (o.tls.implicit) text += ", TLS";
   if (o.manners.bdat) text += ", BDAT";
   if (o.manners.chunk_size > 0) text += " of " + format_size(o.manners.chunk_size);
   if (o.slow > 0) print(text, ", %.6g%% slow with %s/s", o.slow_share, format_size(o.slow).c_str());
@@ -153,6 +155,7 @@ void Results::add(const Statistics& statistics) noexcept {
   for (std::size_t f = 0; f < failure_count; ++f) {
     for (std::size_t p = 0; p < place_count; ++p) failures[f][p] += statistics.failures[f][p].value();
   }
+  for (const auto& [kind, sessions] : statistics.tls) tls[kind] += sessions;
   elapsed = std::max(elapsed, static_cast<Nanoseconds>(statistics.last_end.value()));
 }
 
@@ -187,6 +190,12 @@ std::string text_report(const Options& options, std::string_view target, const R
   }
   print(out, "sessions    %12" PRIu64 " opened, %" PRIu64 " failed%s\n", t.sessions_opened, t.sessions_failed,
         results.interrupted ? "; the run was interrupted" : "");
+
+  for (const auto& [kind, n] : results.tls) {
+    print(out, "%-12s%12" PRIu64 " %s: %s %s %s\n", kind == results.tls.begin()->first ? "TLS" : "", n,
+          kind.resumed ? "resumed" : "full", std::string(kind.version).c_str(),
+          std::string(kind.suite).c_str(), std::string(kind.group).c_str());
+  }
 
   out += "\nreplies\n";
   for (std::size_t s = 0; s < smtp::stage_count; ++s) {
@@ -248,6 +257,10 @@ std::string json_report(const Options& options, std::string_view target, const R
       json.key("recipients").value(std::uint64_t{options.mail.recipients});
       json.key("bdat").value(options.manners.bdat);
       json.key("chunk").value(options.manners.chunk_size);
+      json.key("tls").value(options.manners.starttls ? "starttls"
+                            : options.tls.implicit   ? "implicit"
+                                                     : "none");
+      json.key("resume").value(options.tls.resume);
       json.key("threads").value(std::uint64_t{options.threads});
       json.key("slow_bytes_per_s").value(options.slow);
       json.key("slow_share_percent").value(options.slow == 0 ? 0 : options.slow_share);
@@ -276,6 +289,18 @@ std::string json_report(const Options& options, std::string_view target, const R
       json.key("opened").value(t.sessions_opened);
       json.key("closed").value(t.sessions_closed);
       json.key("failed").value(t.sessions_failed);
+    });
+    json.key("tls").array([&] {
+      for (const auto& one : results.tls) {
+        const TlsKind& kind = one.first;
+        json.object([&] {
+          json.key("version").value(kind.version);
+          json.key("suite").value(kind.suite);
+          json.key("group").value(kind.group);
+          json.key("resumed").value(kind.resumed);
+          json.key("sessions").value(one.second);
+        });
+      }
     });
     json.key("replies").object([&] {
       for (std::size_t s = 0; s < smtp::stage_count; ++s) {

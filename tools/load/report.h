@@ -24,6 +24,7 @@ struct Results {
   std::array<Distribution, span_count> spans;
   std::array<std::array<std::uint64_t, code_count>, smtp::stage_count> replies{};
   std::array<std::array<std::uint64_t, place_count>, failure_count> failures{};
+  TlsCounts tls;
   Nanoseconds elapsed = 0;  // from the start to the end of the last message; idle: of the run
   bool interrupted = false;
   std::vector<Sample> samples;

@@ -28,11 +28,15 @@ Script::Fault Script::received(std::string_view input) {
         // What stands behind the last reply that was due can't answer what is only said now.
         const bool surplus = dialogue_.outstanding() == 0 && consumed < input.size();
         handle(stage, reply);
-        if (surplus && dialogue_.outstanding() > 0) return Fault::unsolicited;
+        if (surplus && (dialogue_.outstanding() > 0 || tls_due_)) return Fault::unsolicited;
         break;
       }
     }
     input.remove_prefix(consumed);
+  }
+  if (tls_due_ && !over_) {
+    tls_due_ = false;
+    owner_.start_tls();
   }
   // Only now: what the owner says next must not meet the rest of this input.
   if (became_ready_ && !over_) {
@@ -50,6 +54,12 @@ void Script::hello(std::string_view verb, Stage stage) {
   owner_.say(line);
 }
 
+void Script::tls_started() {
+  secured_ = true;
+  capabilities_ = {};
+  hello("EHLO ", Stage::ehlo);
+}
+
 void Script::refused(Stage stage, const smtp::Reply& reply) noexcept {
   if (outcome_.code != 0) return;  // the first refusal is the reason, what follows are its consequences
   outcome_.stage = stage;
@@ -60,7 +70,8 @@ void Script::handle(Stage stage, const smtp::Reply& reply) {
   owner_.replied(stage, reply);
   const bool hello_refused = (stage == Stage::greeting || stage == Stage::helo) && !reply.positive();
   const bool ehlo_refused = stage == Stage::ehlo && !reply.positive() && !reply.permanent();
-  if (stage != Stage::quit && (reply.code == 421 || hello_refused || ehlo_refused)) {
+  const bool tls_refused = stage == Stage::starttls && !reply.positive();
+  if (stage != Stage::quit && (reply.code == 421 || hello_refused || ehlo_refused || tls_refused)) {
     over_ = true;
     if (sending_) {
       outcome_.code = 0;
@@ -75,13 +86,18 @@ void Script::handle(Stage stage, const smtp::Reply& reply) {
     case Stage::ehlo:
       if (!reply.positive()) return hello("HELO ", Stage::helo);
       capabilities_ = smtp::parse_ehlo_reply(reply.text);
+      if (lacks_starttls() && capabilities_.extensions.has(smtp::Extension::starttls)) {
+        dialogue_.expect(Stage::starttls);
+        return owner_.say("STARTTLS\r\n");
+      }
       became_ready_ = true;
       return;
     case Stage::helo:
     case Stage::rset:
       became_ready_ = true;
       return;
-    case Stage::starttls:  // never said
+    case Stage::starttls:
+      tls_due_ = true;
       return;
     case Stage::quit:
       over_ = true;

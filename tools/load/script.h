@@ -19,6 +19,7 @@ struct Manners {
   Pipelining pipelining = Pipelining::offered;
   bool bdat = false;             // else DATA
   std::uint64_t chunk_size = 0;  // octets of a BDAT; 0: the whole message
+  bool starttls = false;
 };
 
 // What became of a message.
@@ -48,21 +49,26 @@ class Script {
     virtual void replied(smtp::Stage stage, const smtp::Reply& reply) = 0;
     // The message is over; ready() follows, at once or after RSET, unless it is the session's end.
     virtual void message_ended(const Outcome& outcome) = 0;
+    // STARTTLS was answered with 220: the handshake is due, then tls_started(). What comes before it,
+    // in clear text, must not reach received().
+    virtual void start_tls() = 0;
     // begin() or quit() may be called: now or later.
     virtual void ready() = 0;
     // The server has answered QUIT.
     virtual void said_bye() = 0;
-    // The server ends the session: 421, or a refused greeting or EHLO. Nothing more is said. `stage`:
-    // what that answers; nothing if the session was at rest.
+    // The server ends the session: 421, or a refused greeting, EHLO or STARTTLS. Nothing more is said.
+    // `stage`: what that answers; nothing if the session was at rest.
     virtual void dismissed(std::optional<smtp::Stage> stage, const smtp::Reply& reply) = 0;
   };
 
   Script(const Manners& manners, const Mail& mail, std::uint64_t session, Owner& owner) noexcept
       : manners_(manners), mail_(mail), owner_(owner), session_(session), dialogue_(reply_limit) {}
 
-  // The connection stands. (TLS: implicit TLS is shaken hands before start(); STARTTLS is a stage
-  // between the reply to EHLO and ready(), followed by a second EHLO.)
+  // The connection stands, with implicit TLS the handshake is over.
   void start() noexcept { dialogue_.expect(smtp::Stage::greeting); }
+  // The handshake that start_tls() asked for is over: says EHLO again, and forgets what was offered
+  // before (RFC 3207 section 4.2).
+  void tls_started();
 
   enum class Fault : std::uint8_t { none, bad_reply, unsolicited };
   // Bytes of the server. After a fault the session is of no further use.
@@ -72,6 +78,8 @@ class Script {
   void begin(const Message& message);
   void quit();
 
+  // STARTTLS is to be used and the server has not offered it.
+  [[nodiscard]] bool lacks_starttls() const noexcept { return manners_.starttls && !secured_; }
   // BDAT is to be used and the server has not offered it.
   [[nodiscard]] bool lacks_chunking() const noexcept {
     return manners_.bdat && !capabilities_.extensions.has(smtp::Extension::chunking);
@@ -108,6 +116,8 @@ class Script {
   bool answered_ : 1 = false;   // the server's last word on the message is in
   bool sending_ : 1 = false;    // a message is at hand
   bool became_ready_ : 1 = false;
+  bool tls_due_ : 1 = false;  // STARTTLS was accepted, and the owner does not know yet
+  bool secured_ : 1 = false;  // by STARTTLS
   bool over_ : 1 = false;
 };
 

@@ -4,21 +4,23 @@
 namespace ringmx::load {
 
 std::string_view span_name(Span span) noexcept {
-  constexpr std::array<std::string_view, span_count> names{"connect",     "greeting", "ehlo",   "mail",
-                                                           "rcpt",        "data",     "bdat",   "body",
-                                                           "transaction", "message",  "session"};
+  constexpr std::array<std::string_view, span_count> names{
+      "connect", "greeting", "ehlo", "starttls",    "handshake", "mail",   "rcpt",
+      "data",    "bdat",     "body", "transaction", "message",   "session"};
   return names[static_cast<std::size_t>(span)];
 }
 
 std::string_view failure_name(Failure failure) noexcept {
   constexpr std::array<std::string_view, failure_count> names{
-      "refused", "timeout", "closed", "dismissed", "bad_reply", "unsolicited", "no_chunking", "system"};
+      "refused",     "timeout",     "closed",      "dismissed", "bad_reply",
+      "unsolicited", "no_chunking", "no_starttls", "tls",       "system"};
   return names[static_cast<std::size_t>(failure)];
 }
 
 std::string_view place_name(std::size_t place) noexcept {
   if (place == connecting) return "connect";
   if (place == at_rest) return "idle";
+  if (place == shaking_hands) return "handshake";
   return smtp::stage_name(static_cast<smtp::Stage>(place));
 }
 

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string_view>
 
 #include "load/histogram.h"
@@ -17,7 +19,9 @@ enum class Span : std::uint8_t {
   connect,   // to the connection
   greeting,  // from there to 220
   ehlo,      // (or HELO) to its reply
-  mail,      // MAIL to its reply
+  starttls,
+  handshake,  // TLS, from its first octet to its last
+  mail,       // MAIL to its reply
   rcpt,
   data,         // DATA to 354
   bdat,         // a chunk that is not the last, to its reply
@@ -34,23 +38,36 @@ enum class Failure : std::uint8_t {
   refused,      // no connection: refused, unreachable
   timeout,      // nothing came, or nothing went, for too long
   closed,       // the server closed or reset the connection
-  dismissed,    // the server said 421, or refused the greeting or EHLO
+  dismissed,    // the server said 421, or refused the greeting, EHLO or STARTTLS
   bad_reply,    // what came is no SMTP reply
   unsolicited,  // a reply to nothing
   no_chunking,  // BDAT was asked for, and the server does not offer it
+  no_starttls,  // likewise
+  tls,          // the handshake failed; or a record made no sense
   system,       // this machine: no descriptor, no port, ...
 };
 inline constexpr std::size_t failure_count = static_cast<std::size_t>(Failure::system) + 1;
 [[nodiscard]] std::string_view failure_name(Failure failure) noexcept;
 
-// Where: a stage of the dialogue; connecting; or with nothing under way.
+// Where: a stage of the dialogue; connecting; in a TLS handshake; or with nothing under way.
 inline constexpr std::size_t connecting = smtp::stage_count;
 inline constexpr std::size_t at_rest = smtp::stage_count + 1;
-inline constexpr std::size_t place_count = smtp::stage_count + 2;
+inline constexpr std::size_t shaking_hands = smtp::stage_count + 2;
+inline constexpr std::size_t place_count = smtp::stage_count + 3;
 [[nodiscard]] std::string_view place_name(std::size_t place) noexcept;
 
 inline constexpr std::uint16_t first_code = 200;
 inline constexpr std::size_t code_count = 400;
+
+// What a TLS handshake came to. (Names are constants.)
+struct TlsKind {
+  std::string_view version;
+  std::string_view suite;
+  std::string_view group;  // empty: a resumed session of TLS 1.2
+  bool resumed = false;
+  auto operator<=>(const TlsKind&) const = default;
+};
+using TlsCounts = std::map<TlsKind, std::uint64_t>;
 
 struct Totals {
   std::uint64_t accepted = 0;
@@ -79,6 +96,7 @@ struct Statistics {
   ring::Counter octets;
   ring::Counter sessions_opened, sessions_closed, sessions_failed;
   ring::Counter bytes_sent, bytes_received;
+  TlsCounts tls;           // sessions; to be read when the thread has ended
   ring::Counter last_end;  // ns from the start to the end of the last message
 
   Histogram& span(Span s) noexcept { return spans[static_cast<std::size_t>(s)]; }
