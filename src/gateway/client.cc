@@ -150,6 +150,7 @@ void Client::start() {
 
 void Client::begin() {
   stream_.resume();
+  if (draining_) return reply_and_close(replies::shutting_down, metrics::Close::draining);
   phase_ = Phase::greeting;
   if (listener_.config->greeting_delay > ring::Duration::zero()) {
     set_deadline(listener_.config->greeting_delay);
