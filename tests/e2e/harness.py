@@ -225,7 +225,7 @@ def toml(value):
     return str(value)
 
 
-def config_text(server=None, listeners=(), upstreams=(), metrics=None):
+def config_text(server=None, listeners=(), upstreams=(), metrics=None, tls=None, certificates=()):
     def table(head, keys):
         return [head] + [f"{key} = {toml(value)}" for key, value in keys.items()]
 
@@ -234,6 +234,10 @@ def config_text(server=None, listeners=(), upstreams=(), metrics=None):
         lines += table("[[listener]]", keys)
     for keys in upstreams:
         lines += table("[[upstream]]", keys)
+    for keys in certificates:
+        lines += table("[[certificate]]", keys)
+    if tls:
+        lines += table("[tls]", tls)
     if metrics:
         lines += table("[metrics]", metrics)
     return "\n".join(lines) + "\n"
@@ -243,7 +247,7 @@ class Ringmx(Process):
     """A running ringmx. Listeners and upstreams are given as address strings or as tables; what is
     left out (names, addresses of listeners) is filled in."""
 
-    def __init__(self, upstreams, listeners=None, server=None, before_exec=None):
+    def __init__(self, upstreams, listeners=None, server=None, tls=None, certificates=(), before_exec=None):
         def tables(given, kind):
             given = [{"address": one} if isinstance(one, str) else dict(one) for one in given]
             return [{"name": f"{kind}{n}", "address": None, **one} for n, one in enumerate(given)]
@@ -256,7 +260,7 @@ class Ringmx(Process):
         self.directory = temporary_directory()
         self.config = self.directory / "ringmx.toml"
         self.config.write_text(config_text(server, self.listeners, self.upstreams,
-                                           {"address": self.metrics_address}))
+                                           {"address": self.metrics_address}, tls, certificates))
         if not os.access(RINGMX, os.X_OK):
             raise AssertionError(f"RINGMX: {RINGMX} is no program")
         super().__init__([RINGMX, "run", "--config", self.config], before_exec=before_exec)
