@@ -131,7 +131,6 @@ void UpstreamConnection::handshake_done(const Handshake&) {
 
 void UpstreamConnection::handshake_failed(const Handshake& handshake) {
   pool_.counters_.handshake_failures[handshake.failure()].add();
-  pool_.in_clear_until_ = pool_.reactor_.now() + pool_.config_.retry_after;
   fail_to_connect(ConnectResult::tls);
 }
 
@@ -146,6 +145,7 @@ void UpstreamConnection::ready() {
 void UpstreamConnection::fail_to_connect(ConnectResult result) {
   pool_.counters_.connects[result].add();
   pool_.avoid_until_ = pool_.reactor_.now() + pool_.config_.retry_after;
+  if (result == ConnectResult::tls) pool_.in_clear_until_ = pool_.avoid_until_;
   Lessee* lessee = std::exchange(lessee_, nullptr);
   drop();
   if (lessee != nullptr) lessee->upstream_unavailable();
@@ -302,7 +302,8 @@ bool UpstreamConnection::handle_reply(Stage stage, const smtp::Reply& reply) {
         move_to(State::handshake);
         set_timer();
         stream_.quiesce();
-      } else if (pool_.config_.starttls == smtp::StartTls::optional && reply.code != 421) {
+      } else if (pool_.config_.starttls == smtp::StartTls::optional && !reply.intermediate() &&
+                 reply.code != 421) {
         ready();
       } else {
         fail_to_connect(ConnectResult::tls);
@@ -339,7 +340,9 @@ bool UpstreamConnection::handle_reply(Stage stage, const smtp::Reply& reply) {
 
 void UpstreamConnection::stream_ended(int error) {
   if (state_ == State::connecting) return fail_to_connect(connect_result(error));
-  lose(error == 0 || error == ECONNRESET || error == EPIPE ? UpstreamLoss::closed : UpstreamLoss::error);
+  // EPROTO: without close_notify, as many servers do.
+  const bool closed = error == 0 || error == ECONNRESET || error == EPIPE || error == EPROTO;
+  lose(closed ? UpstreamLoss::closed : UpstreamLoss::error);
 }
 
 void UpstreamConnection::stream_sent() {

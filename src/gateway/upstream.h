@@ -198,7 +198,7 @@ class UpstreamPool {
   bool known_ = false;
   smtp::Capabilities capabilities_;
   ring::Time avoid_until_{};
-  // A handshake failed a short while ago: where TLS is optional, it is done without.
+  // STARTTLS came to nothing a short while ago: where TLS is optional, it is done without.
   ring::Time in_clear_until_{};
 };
 

@@ -26,6 +26,7 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -525,16 +526,67 @@ class UpstreamConnection:
         self.input = b""
         self.octets_sent = 0
         self.commands = []
+        self.tls = None  # once the handshake is done
+        self.handshake_error = None
+        self.said_goodbye = False  # ringmx, by close_notify
 
     def send(self, octets):
         self.octets_sent += len(octets)
-        self.socket.sendall(octets)
+        self.socket.sendall(self.sealed(octets) if self.tls else octets)
 
     def receive(self):
-        octets = self.socket.recv(65536)
+        octets = self._opened() if self.tls else self.socket.recv(65536)
         if not octets:
             raise Gone
         self.input += octets
+
+    # The records are made by hand, so that a test can cut them, or send what is none.
+
+    def handshake(self, send=None):
+        """The server's side of it; each flight, as octets, goes to `send`."""
+        assert not self.input, f"in clear text behind STARTTLS: {self.input!r}"
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = self.upstream.tls.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        done = False
+        while not done:
+            try:
+                tls.do_handshake()
+                done = True
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError as error:
+                self.handshake_error = error.reason
+                self.socket.sendall(self.outgoing.read())
+                raise
+            if flight := self.outgoing.read():
+                (send or self.socket.sendall)(flight)
+            if not done:
+                self._feed()
+        self.tls = tls
+
+    def sealed(self, octets):
+        self.tls.write(octets)
+        return self.outgoing.read()
+
+    def close_notify(self):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        self.socket.sendall(self.outgoing.read())
+
+    def _feed(self):
+        octets = self.socket.recv(65536)
+        if not octets:
+            raise Gone
+        self.incoming.write(octets)
+
+    def _opened(self):
+        while True:
+            try:
+                octets = self.tls.read(65536)
+                self.said_goodbye = not octets
+                return octets
+            except ssl.SSLWantReadError:
+                self._feed()
 
     def line(self):
         while b"\r\n" not in self.input:
@@ -560,20 +612,27 @@ class ScriptedUpstream:
     """An SMTP server that keeps to the protocol except where the test says otherwise.
 
     `faults` maps a stage to what happens in place of the usual reply: a function of the connection
-    and the usual reply (see the ones below). Stages: greeting, ehlo, helo, mail, rcpt, data, body
-    (the first octets of a message are here, no reply is due), message (all of it is here), rset.
-    A message is in `accepted` if, and only if, its 250 was sent.
+    and the usual reply (see the ones below). Stages: greeting, ehlo, helo, starttls, handshake (no reply
+    is due), mail, rcpt, data, body (the first octets of a message are here, no reply is due), message
+    (all of it is here), rset. A message is in `accepted` if, and only if, its 250 was sent.
+
+    `tls` is an ssl.SSLContext: TLS from the start if `implicit_tls`, else by STARTTLS, which is offered
+    in clear text besides `extensions`; `tls_extensions` is what is offered after it, if that differs.
     """
 
     def __init__(self, faults=None, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"),
-                 receive_buffer=None):
+                 receive_buffer=None, tls=None, implicit_tls=False, tls_extensions=None):
         self.faults = dict(faults or {})
         self.extensions = extensions
+        self.tls = tls
+        self.implicit_tls = implicit_tls
+        self.tls_extensions = extensions if tls_extensions is None else tls_extensions
         self.receive_buffer = receive_buffer  # of each socket; the kernel's choice grows
         self.address = free_address()
         self.accepted = []  # contents, as transmitted, dots un-stuffed
         self.connections = []
-        self.reached = set()  # stages at which a fault has happened
+        self.begun = set()  # stages at which a fault is happening
+        self.reached = set()  # or has happened
         self._changed = threading.Condition()
         self._listener = None
         self.start()
@@ -600,6 +659,11 @@ class ScriptedUpstream:
             with contextlib.suppress(OSError):
                 connection.socket.shutdown(socket.SHUT_RDWR)
 
+    def wait_until_begun(self, stage):
+        with self._changed:
+            if not self._changed.wait_for(lambda: stage in self.begun, PATIENCE):
+                raise AssertionError(f"the upstream never began to fail at {stage}")
+
     def wait_until_reached(self, stage):
         with self._changed:
             if not self._changed.wait_for(lambda: stage in self.reached, PATIENCE):
@@ -624,6 +688,9 @@ class ScriptedUpstream:
     def _at(self, connection, stage, usual):
         fault = self.faults.get(stage)
         if fault:
+            with self._changed:
+                self.begun.add(stage)
+                self._changed.notify_all()
             try:
                 return fault(connection, usual)
             finally:
@@ -633,19 +700,36 @@ class ScriptedUpstream:
         connection.send(usual)
         return usual
 
+    def _secure(self, connection):
+        if "handshake" in self.faults:
+            self._at(connection, "handshake", b"")
+        else:
+            connection.handshake()
+
     def _session(self, connection):
+        if self.implicit_tls:
+            self._secure(connection)
         self._at(connection, "greeting", b"220 upstream.example.test ESMTP\r\n")
+        chunks = bytearray()
         while True:
             verb = connection.line()[:4].upper()
             if verb == b"EHLO":
-                keywords = [b"upstream.example.test", *(e.encode() for e in self.extensions)]
+                offer = self.tls_extensions if connection.tls else self.extensions
+                if self.tls and not connection.tls:
+                    offer = (*offer, "STARTTLS")
+                keywords = [b"upstream.example.test", *(e.encode() for e in offer)]
                 lines = [b"250-" + keyword for keyword in keywords[:-1]] + [b"250 " + keywords[-1]]
                 self._at(connection, "ehlo", b"\r\n".join(lines) + b"\r\n")
             elif verb == b"HELO":
                 self._at(connection, "helo", b"250 upstream.example.test\r\n")
+            elif verb == b"STAR" and self.tls and not connection.tls:
+                sent = self._at(connection, "starttls", b"220 2.0.0 Ready\r\n")
+                if sent and sent.startswith(b"220"):
+                    self._secure(connection)
             elif verb == b"NOOP":
                 connection.send(b"250 2.0.0 Ok\r\n")
             elif verb == b"MAIL":
+                chunks.clear()
                 self._at(connection, "mail", b"250 2.1.0 Ok\r\n")
             elif verb == b"RCPT":
                 self._at(connection, "rcpt", b"250 2.1.5 Ok\r\n")
@@ -653,11 +737,15 @@ class ScriptedUpstream:
                 self._at(connection, "rset", b"250 2.0.0 Ok\r\n")
             elif verb == b"QUIT":
                 connection.send(b"221 2.0.0 Bye\r\n")
+                if connection.tls:
+                    connection.until_peer_closes()
                 return
             elif verb == b"DATA":
                 sent = self._at(connection, "data", b"354 Go ahead\r\n")
                 if sent and sent.startswith(b"354"):
                     self._body(connection)
+            elif verb == b"BDAT":
+                self._chunk(connection, chunks)
             else:
                 connection.send(b"500 5.5.2 Not understood\r\n")
 
@@ -681,6 +769,18 @@ class ScriptedUpstream:
         if not fault or getattr(fault, "accepts", False):
             self.accepted.append(content)
         self._at(connection, "message", b"250 2.0.0 Ok\r\n")
+
+
+    def _chunk(self, connection, chunks):
+        size, *last = connection.commands[-1].split()[1:]
+        while len(connection.input) < int(size):
+            connection.receive()
+        chunks += connection.input[:int(size)]
+        connection.input = connection.input[int(size):]
+        if last:
+            self.accepted.append(bytes(chunks))
+            chunks.clear()
+        connection.send(b"250 2.0.0 Ok\r\n")
 
 
 def closes(connection, _):
