@@ -218,14 +218,18 @@ class Messages(Base):
                 self.assertEqual(any(b"BODY=8BITMIME" in line for line in commands), bool(behind))
 
     def test_a_server_that_forgets_ehlo_in_tls(self):
-        """RFC 5321 3.2 holds there too."""
-        upstream = self.secured(REQUIRED)
+        """RFC 5321 3.2 holds there too, and what it offered in clear text is forgotten."""
+        upstream = self.secured(REQUIRED, extensions=("8BITMIME",))
         upstream.faults["ehlo"] = lambda c, usual: c.send(b"502 5.5.1 No\r\n" if c.tls else usual)
         proxy = self.ringmx([{"address": upstream.address, **REQUIRED}])
         with proxy.client() as client:
             client.ehlo()
+            client.command("MAIL FROM:<sender@example.test> BODY=8BITMIME", 250)
+            client.command("RCPT TO:<recipient@example.test>", 250)
+            client.command("RSET", 250)
             client.deliver(CONTENT)
         self.assertEqual(upstream.accepted, [CONTENT])
+        self.assertNotIn(b"BODY", b"".join(upstream.connections[0].commands))
 
     def test_an_upstream_that_stops_reading(self):
         """What waits for it is bounded, others are served, and the message is whole in the end."""
@@ -411,32 +415,39 @@ class Failing(Base):
 
     def test_optional_goes_on_in_clear_text_for_a_while(self):
         """Whichever way the beginning of TLS has failed; and then it is tried again."""
-        for stage, what, fault in (("handshake", "closes", closes), ("handshake", "resets", resets),
-                                   ("handshake", "is silent", is_silent),
-                                   ("handshake", "speaks SMTP", says(b"250 ok\r\n")),
-                                   ("starttls", "closes", closes), ("starttls", "is silent", is_silent)):
-            upstream = self.upstream({stage: fault}, tls=server())
-            proxy = self.ringmx([{"address": upstream.address, **OPTIONAL, **PATIENCE, "reuse": False,
-                                  "retry_after": harness.duration(1)}])
-            with self.subTest(f"{what} at {stage}"):
+        def check(upstream, proxy):
+            with proxy.client() as client:
+                client.ehlo()
+                client.command("MAIL FROM:<sender@example.test>", 250)
+                client.command("RCPT TO:<recipient@example.test>", 451)
+                client.command("RSET", 250)
+                client.deliver(CONTENT)
+                client.quit()
+            self.assertEqual(upstream.accepted, [CONTENT])
+            self.assertNotIn(b"STARTTLS", upstream.connections[1].commands)
+            upstream.faults.clear()
+
+            def in_tls_again():
                 with proxy.client() as client:
                     client.ehlo()
-                    client.command("MAIL FROM:<sender@example.test>", 250)
-                    client.command("RCPT TO:<recipient@example.test>", 451)
-                    client.command("RSET", 250)
                     client.deliver(CONTENT)
                     client.quit()
-                self.assertEqual(upstream.accepted, [CONTENT])
-                self.assertNotIn(b"STARTTLS", upstream.connections[1].commands)
-                upstream.faults.clear()
+                return upstream.connections[-1].tls
+            harness.eventually(in_tls_again, "TLS to be tried again")
 
-                def in_tls_again():
-                    with proxy.client() as client:
-                        client.ehlo()
-                        client.deliver(CONTENT)
-                        client.quit()
-                    return upstream.connections[-1].tls
-                harness.eventually(in_tls_again, "TLS to be tried again")
+        ways = [("handshake", "closes", closes), ("handshake", "resets", resets), ("handshake", "is silent", is_silent),
+                ("handshake", "speaks SMTP", says(b"250 ok\r\n")), ("starttls", "closes", closes),
+                ("starttls", "is silent", is_silent)]
+        pairs = []
+        for stage, _, fault in ways:
+            upstream = self.upstream({stage: fault}, tls=server())
+            pairs.append((upstream, self.ringmx([{"address": upstream.address, **OPTIONAL, **PATIENCE, "reuse": False,
+                                                  "retry_after": harness.duration(1)}])))
+        with concurrent.futures.ThreadPoolExecutor(len(ways)) as pool:
+            done = [pool.submit(check, *pair) for pair in pairs]
+            for (stage, what, _), one in zip(ways, done):
+                with self.subTest(f"{what} at {stage}"):
+                    one.result()
 
 
 def at_flight(number, act):
@@ -535,17 +546,21 @@ class Flights(Base):
 
     def test_ringmx_is_stopped(self):
         """After drain_timeout, whatever is under way then."""
+        proxies = []
         for keys, stage in ((REQUIRED, "starttls"), (REQUIRED, "handshake"), (IMPLICIT, "handshake")):
             upstream = self.upstream({stage: is_silent}, tls=server(), implicit_tls=keys is IMPLICIT)
-            proxy = self.ringmx([{"address": upstream.address, **keys}],
-                                server={"drain_timeout": harness.duration(0.3)})
-            with self.subTest(stage, implicit=keys is IMPLICIT), proxy.client() as client:
-                client.ehlo()
-                client.send(b"MAIL FROM:<sender@example.test>\r\nRCPT TO:<recipient@example.test>\r\n")
-                client.expect(250)
-                upstream.wait_until_begun(stage)
-                proxy.signal(signal.SIGTERM)
-                self.assertEqual(proxy.wait(5), 0)
+            proxies.append(self.ringmx([{"address": upstream.address, **keys}],
+                                       server={"drain_timeout": harness.duration(0.3)}))
+            client = proxies[-1].client()
+            self.addCleanup(client.close)
+            client.ehlo()
+            client.send(b"MAIL FROM:<sender@example.test>\r\nRCPT TO:<recipient@example.test>\r\n")
+            client.expect(250)
+            upstream.wait_until_begun(stage)
+        for proxy in proxies:
+            proxy.signal(signal.SIGTERM)
+        for proxy in proxies:
+            self.assertEqual(proxy.wait(5), 0)
 
 
 class Truncated(Base):
