@@ -7,6 +7,7 @@ Environment:
     RINGMX_REACTORS       reactors of every ringmx started here (default 1)
     RINGMX_TIMEOUT_SCALE  multiplies every time (default 1; more for sanitizers and valgrind)
     RINGMX_LOAD_SCALE     multiplies the number of messages of load tests (default 1)
+    RINGMX_KTLS           tls.ktls where a test does not care: "auto", "require", "off"
 
 Nothing here sleeps to let something happen: every wait is for a condition, with a deadline.
 """
@@ -43,6 +44,7 @@ RINGMX = os.environ.get("RINGMX", str(SOURCE_ROOT / "build" / "ringmx"))
 REACTORS = int(os.environ.get("RINGMX_REACTORS", "1"))
 TIMEOUT_SCALE = float(os.environ.get("RINGMX_TIMEOUT_SCALE", "1"))
 LOAD_SCALE = float(os.environ.get("RINGMX_LOAD_SCALE", "1"))
+KTLS = os.environ.get("RINGMX_KTLS")
 PATIENCE = 10 * TIMEOUT_SCALE  # how long anything may take that ought to happen at once
 
 # Thousands of sessions are opened from here.
@@ -225,7 +227,7 @@ def toml(value):
     return str(value)
 
 
-def config_text(server=None, listeners=(), upstreams=(), metrics=None):
+def config_text(server=None, listeners=(), upstreams=(), metrics=None, tls=None):
     def table(head, keys):
         return [head] + [f"{key} = {toml(value)}" for key, value in keys.items()]
 
@@ -236,6 +238,8 @@ def config_text(server=None, listeners=(), upstreams=(), metrics=None):
         lines += table("[[upstream]]", keys)
     if metrics:
         lines += table("[metrics]", metrics)
+    if any(one.get("implicit_tls") or one.get("starttls", "off") != "off" for one in (*listeners, *upstreams)):
+        lines += table("[tls]", {**({"ktls": KTLS} if KTLS else {}), **(tls or {})})
     return "\n".join(lines) + "\n"
 
 
@@ -243,7 +247,7 @@ class Ringmx(Process):
     """A running ringmx. Listeners and upstreams are given as address strings or as tables; what is
     left out (names, addresses of listeners) is filled in."""
 
-    def __init__(self, upstreams, listeners=None, server=None, before_exec=None):
+    def __init__(self, upstreams, listeners=None, server=None, before_exec=None, tls=None):
         def tables(given, kind):
             given = [{"address": one} if isinstance(one, str) else dict(one) for one in given]
             return [{"name": f"{kind}{n}", "address": None, **one} for n, one in enumerate(given)]
@@ -256,7 +260,7 @@ class Ringmx(Process):
         self.directory = temporary_directory()
         self.config = self.directory / "ringmx.toml"
         self.config.write_text(config_text(server, self.listeners, self.upstreams,
-                                           {"address": self.metrics_address}))
+                                           {"address": self.metrics_address}, tls))
         if not os.access(RINGMX, os.X_OK):
             raise AssertionError(f"RINGMX: {RINGMX} is no program")
         super().__init__([RINGMX, "run", "--config", self.config], before_exec=before_exec)
