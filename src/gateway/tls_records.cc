@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "gateway/tls_records.h"
 
+#include <cerrno>
 #include <utility>
 
 #include "net/kernel_tls.h"
@@ -42,11 +43,11 @@ net::KernelRecords::Event KernelTlsRecords::received(std::uint8_t type, std::str
       return Event::end;
     case tls::Control::Kind::alert:
       return Event::failed;
-    case tls::Control::Kind::key_update_requested:
-      key_update_due_ = true;
-      [[fallthrough]];
     case tls::Control::Kind::key_update:
-      return rekey(net::TlsDirection::receive) ? Event::none : failed(tls::Alert::internal_error);
+    case tls::Control::Kind::key_update_requested:
+      if (!rekey(net::TlsDirection::receive)) return failed(tls::Alert::internal_error);
+      key_update_due_ |= control.kind == tls::Control::Kind::key_update_requested;
+      return Event::none;
     case tls::Control::Kind::error:
       return failed(control.alert);
   }
@@ -58,7 +59,8 @@ bool KernelTlsRecords::rekey(net::TlsDirection direction) {
   const bool receiving = direction == net::TlsDirection::receive;
   const tls::RecordKeys keys = secrets_->next(receiving ? tls::Direction::receive : tls::Direction::transmit);
   const bool done = net::set_kernel_tls_keys(fd_, direction, keys.crypto_info()) == 0;
-  key_updates_[done ? metrics::KeyUpdate::rekeyed : metrics::KeyUpdate::closed].add();
+  // What the peer did is counted, not our answer.
+  if (receiving || !done) key_updates_[done ? metrics::KeyUpdate::rekeyed : metrics::KeyUpdate::closed].add();
   return done;
 }
 
@@ -67,8 +69,14 @@ net::KernelRecords::Event KernelTlsRecords::failed(tls::Alert alert) {
   return Event::failed;
 }
 
+void KernelTlsRecords::rejected(int error) {
+  last_ = error == EBADMSG    ? tls::Alert::bad_record_mac
+          : error == EMSGSIZE ? tls::Alert::record_overflow
+                              : tls::Alert::decode_error;
+}
+
 net::KernelRecords::Record KernelTlsRecords::due() {
-  if (key_update_due_) {
+  if (key_update_due_ && last_ == tls::Alert::close_notify) {
     return {static_cast<std::uint8_t>(tls::RecordType::handshake), tls::key_update_content};
   }
   if (!ending_ || ended_) return {};

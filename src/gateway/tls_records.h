@@ -35,6 +35,7 @@ class KernelTlsRecords final : public net::KernelRecords {
   KernelTlsRecords(int fd, const tls::SessionKeys& keys, tls::Role role, KeyUpdates& key_updates)
       : fd_(fd), key_updates_(key_updates), reader_(keys.receive.version(), role), secrets_(keys.secrets) {}
   Event received(std::uint8_t type, std::string_view content) override;
+  void rejected(int error) override;
   Record due() override;
   bool sent() override;
   void end() override { ending_ = true; }

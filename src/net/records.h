@@ -47,6 +47,8 @@ class KernelRecords {
   enum class Event : std::uint8_t { none, end, failed };
   // A record of another type than data, or a part of one.
   virtual Event received(std::uint8_t type, std::string_view content) = 0;
+  // The kernel could not open what came: EBADMSG, EMSGSIZE (too large) or EINVAL (no record).
+  virtual void rejected(int error) = 0;
 
   struct Record {
     std::uint8_t type = 0;

@@ -21,6 +21,11 @@ constexpr std::size_t most_sealed = 64 * 1024;
 // The least room in which sealing makes sense: a short reply with what its record adds.
 constexpr std::uint32_t seal_overhead = 64;
 
+// What the kernel's TLS says of a record that it can't open.
+constexpr bool no_record(int error) noexcept {
+  return error == EBADMSG || error == EMSGSIZE || error == EINVAL;
+}
+
 // A record of a type of its own, for the kernel's TLS.
 struct ControlMessage {
   msghdr message{};
@@ -185,6 +190,9 @@ void Stream::on_receive(int result, unsigned flags) {
     if (wanted_ && !ring::ReceiveBuffers::waiting(*this)) armed_buffers().wait(*this);
   } else if (result == -EIO && secured_ && secured_->kernel) {
     return receive_control();
+  } else if (secured_ && secured_->kernel && no_record(-result)) {
+    secured_->kernel->rejected(-result);
+    return records_failed();
   } else if (result != -ECANCELED) {
     if (result < 0) return fail(-result);
     if (secured_ && !secured_->ended && !ending_) return fail(EPROTO);
@@ -252,6 +260,10 @@ void Stream::records_failed() {
       [[maybe_unused]] const auto sent = ::send(fd_, record.data(), n, MSG_DONTWAIT | MSG_NOSIGNAL);
     } else if (s.kernel) {
       s.kernel->end();
+      // The kernel reports a record that it can't open once more, to whoever sends next.
+      int reported = 0;
+      socklen_t size = sizeof reported;
+      getsockopt(fd_, SOL_SOCKET, SO_ERROR, &reported, &size);
       const KernelRecords::Record record = s.kernel->due();
       s.out.prepare(const_cast<char*>(record.content.data()), record.content.size());
       s.out.set_type(record.type);
@@ -271,8 +283,12 @@ void Stream::receive_control() {
 
 void Stream::on_control(int result) {
   if (closing_) return finish_if_idle();
-  if (result < 0 && result != -ECANCELED) return fail(-result);
   Secured& s = *secured_;
+  if (no_record(-result)) {
+    s.kernel->rejected(-result);
+    return records_failed();
+  }
+  if (result < 0 && result != -ECANCELED) return fail(-result);
   if (result > 0) {
     const std::string_view content(s.content.data(), static_cast<std::size_t>(result));
     const std::uint8_t type = s.in.type();

@@ -7,6 +7,7 @@ Environment:
     RINGMX_REACTORS       reactors of every ringmx started here (default 1)
     RINGMX_TIMEOUT_SCALE  multiplies every time (default 1; more for sanitizers and valgrind)
     RINGMX_LOAD_SCALE     multiplies the number of messages of load tests (default 1)
+    RINGMX_KTLS           tls.ktls where a test does not care: "auto", "require", "off"
 
 Nothing here sleeps to let something happen: every wait is for a condition, with a deadline.
 """
@@ -44,6 +45,7 @@ RINGMX = os.environ.get("RINGMX", str(SOURCE_ROOT / "build" / "ringmx"))
 REACTORS = int(os.environ.get("RINGMX_REACTORS", "1"))
 TIMEOUT_SCALE = float(os.environ.get("RINGMX_TIMEOUT_SCALE", "1"))
 LOAD_SCALE = float(os.environ.get("RINGMX_LOAD_SCALE", "1"))
+KTLS = os.environ.get("RINGMX_KTLS")
 PATIENCE = 10 * TIMEOUT_SCALE  # how long anything may take that ought to happen at once
 
 # Thousands of sessions are opened from here.
@@ -237,10 +239,10 @@ def config_text(server=None, listeners=(), upstreams=(), metrics=None, tls=None,
         lines += table("[[upstream]]", keys)
     for keys in certificates:
         lines += table("[[certificate]]", keys)
-    if tls:
-        lines += table("[tls]", tls)
     if metrics:
         lines += table("[metrics]", metrics)
+    if tls or any(one.get("implicit_tls") or one.get("starttls", "off") != "off" for one in (*listeners, *upstreams)):
+        lines += table("[tls]", {**({"ktls": KTLS} if KTLS else {}), **(tls or {})})
     return "\n".join(lines) + "\n"
 
 

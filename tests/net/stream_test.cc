@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -1095,6 +1096,337 @@ TEST_F(StreamConnect, CloseWhileItConnects) {
   EXPECT_TRUE(owner.ended.empty());
   close_and_destroy();
   EXPECT_TRUE(owner.ended.empty());
+}
+
+// Records as plain as can be: a type ('d' data, 'e' end, anything else makes no sense), the length of the
+// content, and the content with each octet inverted.
+class FakeRecords final : public UserRecords {
+ public:
+  static constexpr std::size_t header = 3;
+
+  static std::string record(char type, std::string_view content) {
+    std::string octets{type, static_cast<char>(content.size() >> 8), static_cast<char>(content.size() & 255)};
+    for (const char c : content) octets += static_cast<char>(~c);
+    return octets;
+  }
+
+  Opened open(std::span<char>& wire) override {
+    while (!wire.empty()) {
+      const std::size_t whole = begun_.empty() ? size_of({wire.data(), wire.size()}) : 0;
+      if (whole != 0 && whole <= wire.size()) {
+        const std::span<char> one = wire.first(whole);
+        wire = wire.subspan(whole);
+        if (const Opened opened = opened_in(one); opened.event != Event::want_input) return opened;
+        continue;
+      }
+      begun_ += wire.front();
+      wire = wire.subspan(1);
+      if (begun_.size() != size_of(begun_)) continue;
+      opened_ = std::exchange(begun_, {});
+      if (const Opened opened = opened_in(opened_); opened.event != Event::want_input) return opened;
+    }
+    return {Event::want_input, {}};
+  }
+  Sealed seal(std::span<const std::string_view> pieces, std::span<char> out) override {
+    std::string content;
+    for (const std::string_view piece : pieces) content += piece;
+    content.resize(std::min(content.size(), out.size() - header));
+    const std::string sealed = record('d', content);
+    std::copy(sealed.begin(), sealed.end(), out.begin());
+    return {content.size(), sealed.size()};
+  }
+  std::size_t seal_end(std::span<char> out) override {
+    const std::string sealed = record('e', "");
+    std::copy(sealed.begin(), sealed.end(), out.begin());
+    return sealed.size();
+  }
+
+ private:
+  static std::size_t size_of(std::string_view octets) {
+    if (octets.size() < header) return 0;
+    return header + (static_cast<unsigned char>(octets[1]) << 8 | static_cast<unsigned char>(octets[2]));
+  }
+  // An empty one says nothing.
+  static Opened opened_in(std::span<char> record) {
+    if (record[0] == 'e') return {Event::end, {}};
+    if (record[0] != 'd') return {Event::failed, {}};
+    const std::span<char> content = record.subspan(header);
+    for (char& c : content) c = static_cast<char>(~c);
+    return {content.empty() ? Event::want_input : Event::data, {content.data(), content.size()}};
+  }
+
+  std::string begun_;
+  std::string opened_;
+};
+
+// The other side's view of what it was sent.
+struct Unsealed {
+  explicit Unsealed(std::string wire) {
+    FakeRecords records;
+    std::span<char> rest(wire);
+    for (;;) {
+      const UserRecords::Opened opened = records.open(rest);
+      if (opened.event == UserRecords::Event::end) ends += 1;
+      if (opened.event == UserRecords::Event::want_input || opened.event == UserRecords::Event::failed) break;
+      if (ends == 0) data += opened.data;
+    }
+  }
+  std::string data;
+  int ends = 0;
+};
+
+class SecuredStream : public StreamTest {
+ protected:
+  SecuredStream() {
+    stream().secure(std::make_unique<FakeRecords>());
+    stream().resume();
+  }
+  bool ended_with(int error) {
+    return run_until([&] { return !owner.ended.empty(); }) && owner.ended == std::vector{error};
+  }
+  bool peer_sees_the_end() {
+    return run_until([&] {
+      peer.read_all();
+      return peer.end_of_stream;
+    });
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(, SecuredStream, testing::Values(Kind::unix_pair, Kind::tcp),
+                         [](const auto& parameter) { return parameter.param == Kind::tcp ? "tcp" : "unix"; });
+
+TEST_P(SecuredStream, OpensRecordsWhereverTheyAreSplit) {
+  const std::string wire = FakeRecords::record('d', "EHLO") + FakeRecords::record('d', "") +
+                           FakeRecords::record('d', "a\r\nb") + FakeRecords::record('d', "c");
+  std::string expected;
+  for (std::size_t first = 0; first < wire.size(); ++first) {
+    for (std::size_t second = first; second < wire.size(); second += 3) {
+      for (const std::string& part :
+           {wire.substr(0, first), wire.substr(first, second - first), wire.substr(second)}) {
+        peer.write(part);
+        settle();
+      }
+      expected += "EHLOa\r\nbc";
+      ASSERT_TRUE(run_until([&] { return owner.received.size() >= expected.size(); }))
+          << first << ' ' << second;
+      ASSERT_EQ(owner.received, expected) << first << ' ' << second;
+    }
+  }
+  EXPECT_EQ(world.pool.blocks_in_use(), receive_offered) << "idle, it holds no buffer";
+}
+
+TEST_P(SecuredStream, OpensRecordsOfEverySizeInOrder) {
+  std::mt19937 random(1);
+  narrow();
+  std::string wire;
+  std::string plain;
+  while (plain.size() < 200'000) {
+    const std::string content = random_bytes(random, random() % (random() % 4 == 0 ? 4000 : 200));
+    plain += content;
+    wire += FakeRecords::record('d', content);
+  }
+  ASSERT_TRUE(run_until([&] {
+    wire.erase(0, peer.write(std::string_view(wire).substr(0, 1 + random() % 3000)));
+    return owner.received.size() >= plain.size();
+  }));
+  EXPECT_TRUE(owner.ended.empty());
+  EXPECT_TRUE(owner.received == plain);
+}
+
+TEST_P(SecuredStream, SealsSlicesOfEveryKindInOrder) {
+  narrow();
+  std::string expected;
+  for (int n = 0; n < 60; ++n) {
+    stream().send_constant("constant ");
+    ring::Slice block = world.pool.allocate();
+    ASSERT_TRUE(block);
+    std::fill_n(const_cast<char*>(block.data()), receive_block, static_cast<char>('A' + n % 26));
+    block.extend(receive_block);
+    expected += "constant ";
+    expected += view(block);
+    stream().send(std::move(block));
+    if (n % 4 == 0) {
+      stream().send_copy("copied");
+      expected += "copied";
+    }
+    if (n % 10 == 9) {
+      ASSERT_TRUE(run_until([&] {
+        peer.read_all();
+        return stream().unsent() == 0;
+      }));
+      EXPECT_EQ(stream().held(), 0U);
+    }
+  }
+  peer.read_all();
+  EXPECT_TRUE(Unsealed(peer.received).data == expected);
+}
+
+TEST_P(SecuredStream, EndsAfterAllThatIsQueuedAndSaysSo) {
+  stream().send_copy("221 Bye\r\n");
+  stream().end();
+  ASSERT_TRUE(peer_sees_the_end());
+  const Unsealed seen(peer.received);
+  EXPECT_EQ(seen.data, "221 Bye\r\n");
+  EXPECT_EQ(seen.ends, 1);
+  peer.socket = Socket();
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+}
+
+TEST_P(SecuredStream, ThePeerSaysThatItEnds) {
+  peer.write(FakeRecords::record('d', "QUIT") + FakeRecords::record('e', "") +
+             FakeRecords::record('d', "late"));
+  ASSERT_TRUE(ended_with(0));
+  EXPECT_EQ(::shutdown(peer.fd(), SHUT_WR), 0);
+  settle();
+  EXPECT_EQ(owner.received, "QUIT");
+  stream().send_copy("221");
+  stream().end();
+  ASSERT_TRUE(peer_sees_the_end());
+  const Unsealed seen(peer.received);
+  EXPECT_EQ(seen.data, "221");
+  EXPECT_EQ(seen.ends, 1);
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+  EXPECT_EQ(owner.ended, std::vector{0});
+}
+
+TEST_P(SecuredStream, AnEndThatWasNotSaidIsAnError) {
+  peer.write(FakeRecords::record('d', "DATA"));
+  EXPECT_EQ(::shutdown(peer.fd(), SHUT_WR), 0);
+  EXPECT_TRUE(ended_with(EPROTO));
+  EXPECT_EQ(owner.received, "DATA");
+}
+
+TEST_P(SecuredStream, AnEndWithinARecordIsAnError) {
+  peer.write(FakeRecords::record('e', "").substr(0, 2));
+  EXPECT_EQ(::shutdown(peer.fd(), SHUT_WR), 0);
+  EXPECT_TRUE(ended_with(EPROTO));
+}
+
+TEST_P(SecuredStream, ARecordThatMakesNoSenseEndsItAndThePeerIsTold) {
+  peer.write(FakeRecords::record('d', "DATA") + FakeRecords::record('x', "") +
+             FakeRecords::record('d', "late"));
+  EXPECT_TRUE(ended_with(EBADMSG));
+  EXPECT_EQ(owner.received, "DATA");
+  peer.read_all();
+  EXPECT_EQ(Unsealed(peer.received).ends, 1);
+}
+
+TEST_P(SecuredStream, CloseFromReceivedDropsTheRecordsBehind) {
+  owner.on_received = [&](const ring::Slice&) { stream().close(); };
+  peer.write(FakeRecords::record('d', "one") + FakeRecords::record('d', "two"));
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+  EXPECT_EQ(owner.received, "one");
+}
+
+TEST_P(SecuredStream, EndFromReceivedDropsTheRecordsBehind) {
+  owner.on_received = [&](const ring::Slice&) { stream().end(); };
+  peer.write(FakeRecords::record('d', "one") + FakeRecords::record('d', "two"));
+  ASSERT_TRUE(peer_sees_the_end());
+  EXPECT_EQ(owner.received, "one");
+  EXPECT_EQ(Unsealed(peer.received).ends, 1);
+  peer.socket = Socket();
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+}
+
+TEST_P(SecuredStream, WithoutABlockToSealIntoItEnds) {
+  std::vector<ring::Slice> taken;
+  while (world.text.blocks_free() > 0) taken.push_back(world.text.allocate());
+  stream().send_constant("354");
+  EXPECT_TRUE(ended_with(ENOBUFS));
+}
+
+TEST_P(SecuredStream, WithOneBlockToSealIntoItGoesOn) {
+  std::vector<ring::Slice> taken;
+  while (world.text.blocks_free() > 1) taken.push_back(world.text.allocate());
+  const std::string much(10 * text_block, 'r');
+  stream().send_constant(much);
+  EXPECT_TRUE(run_until([&] {
+    peer.read_all();
+    return Unsealed(peer.received).data == much;
+  }));
+  EXPECT_TRUE(owner.ended.empty());
+}
+
+TEST_P(SecuredStream, WithoutABlockForARecordInPiecesItEnds) {
+  std::vector<ring::Slice> taken;
+  while (world.text.blocks_free() > 0) taken.push_back(world.text.allocate());
+  const std::string wire = FakeRecords::record('d', "MAIL");
+  peer.write(wire.substr(0, 5));
+  settle();
+  peer.write(wire.substr(5));
+  EXPECT_TRUE(ended_with(ENOBUFS));
+}
+
+// The kernel's side, as far as a socket without TLS goes: it ignores the type of a record.
+class FakeKernelRecords final : public KernelRecords {
+ public:
+  Event received(std::uint8_t, std::string_view) override { return Event::none; }
+  void rejected(int) override {}
+  Record due() override {
+    return {22, due_      ? std::string_view("<update>")
+                : ending_ ? std::string_view("<end>")
+                          : std::string_view()};
+  }
+  bool sent() override {
+    if (std::exchange(due_, false)) return goes_on;
+    ending_ = false;
+    return true;
+  }
+  void end() override { ending_ = true; }
+  void update() { due_ = true; }
+
+  bool goes_on = true;
+
+ private:
+  bool due_ = false;
+  bool ending_ = false;
+};
+
+class KernelSecuredStream : public StreamTest {
+ protected:
+  KernelSecuredStream() {
+    auto made = std::make_unique<FakeKernelRecords>();
+    records = made.get();
+    stream().secure(std::move(made));
+    stream().resume();
+  }
+  FakeKernelRecords* records = nullptr;
+};
+
+INSTANTIATE_TEST_SUITE_P(, KernelSecuredStream, testing::Values(Kind::unix_pair, Kind::tcp),
+                         [](const auto& parameter) { return parameter.param == Kind::tcp ? "tcp" : "unix"; });
+
+TEST_P(KernelSecuredStream, SendsWhatIsDueBeforeDataAndTheEndBehindIt) {
+  peer.write("plain");
+  EXPECT_TRUE(run_until([&] { return owner.received == "plain"; }));
+  stream().send_copy("one");
+  EXPECT_TRUE(peer_reads("one"));
+  records->update();
+  stream().send_copy("two");
+  stream().end();
+  EXPECT_TRUE(peer_reads("one<update>two<end>"));
+  EXPECT_TRUE(run_until([&] {
+    peer.read_all();
+    return peer.end_of_stream;
+  }));
+  peer.socket = Socket();
+  EXPECT_TRUE(run_until([&] { return owner.done(); }));
+}
+
+TEST_P(KernelSecuredStream, CantGoOnAfterWhatWasDue) {
+  records->goes_on = false;
+  records->update();
+  stream().send_copy("never");
+  EXPECT_TRUE(run_until([&] { return !owner.ended.empty(); }));
+  EXPECT_EQ(owner.ended, std::vector{EBADMSG});
+  peer.read_all();
+  EXPECT_EQ(peer.received, "<update>");
+}
+
+TEST_P(KernelSecuredStream, AnEndThatWasNotSaidIsAnError) {
+  EXPECT_EQ(::shutdown(peer.fd(), SHUT_WR), 0);
+  EXPECT_TRUE(run_until([&] { return !owner.ended.empty(); }));
+  EXPECT_EQ(owner.ended, std::vector{EPROTO});
 }
 
 }  // namespace
