@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs in a guest (guest.py): clients whose records the kernel seals and opens."""
 
+import concurrent.futures
 import ctypes
 import ctypes.util
 import os
@@ -266,6 +267,29 @@ class Required(TestCase):
         client.deliver(content)
         print(f"8 MiB in {time.monotonic() - began:.1f} s ", end="")
         self.assertTrue(self.delivered(1) == [content])
+
+    def test_few_buffers(self):
+        """Clients that are paused again and again, with records between that are no data."""
+        self.start(server={"receive_memory": "1MiB", "session_memory": "64KiB"})
+        clients = [self.client() for _ in range(12)]
+        contents = [b"%d\r\n" % n + lines(300_000) for n in range(len(clients))]
+
+        def deliver(client, content):
+            client.ehlo()
+            client.begin()
+            client.command("DATA", 354)
+            for begin in range(0, len(content), 50_000):
+                client.send(content[begin:begin + 50_000])
+                if REKEYS:
+                    client.socket.key_update(False)
+            client.send(b".\r\n")
+            client.socket.close_notify()
+            client.expect(250)
+            self.assertEqual(client.ended_by(), "close_notify")
+
+        with concurrent.futures.ThreadPoolExecutor(len(clients)) as threads:
+            list(threads.map(deliver, clients, contents))
+        self.assertEqual(sorted(self.delivered(len(contents))), sorted(contents))
 
     def test_records_of_every_size(self):
         self.start()
