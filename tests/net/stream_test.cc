@@ -1144,7 +1144,8 @@ class FakeRecords final : public UserRecords {
  private:
   static std::size_t size_of(std::string_view octets) {
     if (octets.size() < header) return 0;
-    return header + (static_cast<unsigned char>(octets[1]) << 8 | static_cast<unsigned char>(octets[2]));
+    const auto octet = [&](std::size_t i) { return std::size_t{static_cast<unsigned char>(octets[i])}; };
+    return header + (octet(1) << 8 | octet(2));
   }
   // An empty one says nothing.
   static Opened opened_in(std::span<char> record) {
