@@ -2,7 +2,14 @@
 #include "tls/context.h"
 
 #include <wolfssl/ssl.h>
+#include <wolfssl/wolfcrypt/aes.h>
+#include <wolfssl/wolfcrypt/chacha20_poly1305.h>
+#include <wolfssl/wolfcrypt/curve25519.h>
+#include <wolfssl/wolfcrypt/ecc.h>
 #include <wolfssl/wolfcrypt/random.h>
+#include <wolfssl/wolfcrypt/sha256.h>
+#include <wolfssl/wolfcrypt/sha512.h>
+#include <wolfssl/wolfcrypt/wc_mlkem.h>
 
 #include <algorithm>
 #include <array>
@@ -129,6 +136,56 @@ int protect_ticket(WOLFSSL* ssl, unsigned char* name, unsigned char* iv, unsigne
   return WOLFSSL_TICKET_RET_OK;
 }
 
+// wolfCrypt chooses its code for this processor when an algorithm is first used, and writes the choice down
+// with no regard for other threads. So each is used once before there can be others.
+bool use_every_algorithm() {
+  if (wolfSSL_Init() != WOLFSSL_SUCCESS) return false;
+  WC_RNG rng;
+  if (wc_InitRng(&rng) != 0) return false;
+  const auto use = [](auto init, auto free) {
+    const bool good = init() == 0;
+    free();
+    return good;
+  };
+  wc_Sha256 sha256;
+  wc_Sha384 sha384;
+  wc_Sha512 sha512;
+  Aes aes;
+  curve25519_key x25519;
+  ecc_key p256;
+  MlKemKey mlkem;
+  unsigned char octets[32] = {};
+  unsigned char tag[16];
+  const bool good =
+      use([&] { return wc_InitSha256(&sha256); }, [&] { wc_Sha256Free(&sha256); }) &&
+      use([&] { return wc_InitSha384(&sha384); }, [&] { wc_Sha384Free(&sha384); }) &&
+      use([&] { return wc_InitSha512(&sha512); }, [&] { wc_Sha512Free(&sha512); }) &&
+      use(
+          [&] {
+            return wc_AesInit(&aes, nullptr, INVALID_DEVID) | wc_AesGcmSetKey(&aes, octets, 16) |
+                   wc_AesGcmEncrypt(&aes, octets, octets, 16, octets, 12, tag, 16, nullptr, 0);
+          },
+          [&] { wc_AesFree(&aes); }) &&
+      wc_ChaCha20Poly1305_Encrypt(octets, octets, nullptr, 0, octets, 16, octets, tag) == 0 &&
+      use([&] { return wc_curve25519_init(&x25519) | wc_curve25519_make_key(&rng, 32, &x25519); },
+          [&] { wc_curve25519_free(&x25519); }) &&
+      use([&] { return wc_ecc_init(&p256) | wc_ecc_make_key(&rng, 32, &p256); },
+          [&] { wc_ecc_free(&p256); }) &&
+      use(
+          [&] {
+            return wc_MlKemKey_Init(&mlkem, WC_ML_KEM_768, nullptr, INVALID_DEVID) |
+                   wc_MlKemKey_MakeKey(&mlkem, &rng);
+          },
+          [&] { wc_MlKemKey_Free(&mlkem); });
+  wc_FreeRng(&rng);
+  return good;
+}
+
+void initialize() {
+  static const bool good = use_every_algorithm();
+  need(good, "wolfSSL does not work here");
+}
+
 }  // namespace
 
 void FreeContext::operator()(WOLFSSL_CTX* context) const {
@@ -147,6 +204,7 @@ ServerContext::ServerContext(std::shared_ptr<const Material> material, const Ser
       minimum_(settings.minimum),
       client_certificates_(settings.client_certificates),
       clock_(clock) {
+  initialize();
   for (const Material::Certificate& certificate : material_->certificates()) {
     WolfContext context = make_context(wolfTLS_server_method(), all_ciphers, all_groups);
     set_minimum(context.get(), minimum_);
@@ -214,6 +272,7 @@ ServerContext::Choice ServerContext::choose(const ClientHello& hello) const {
 
 ClientContext::ClientContext(const ClientSettings& settings, std::string_view cas, const Material* own)
     : name_(settings.name), verifies_(settings.verify != ClientSettings::Verify::none) {
+  initialize();
   const std::span<const Cipher> ciphers =
       settings.ciphers.empty() ? all_ciphers : std::span(settings.ciphers);
   std::vector<Group> groups = settings.groups;

@@ -90,6 +90,7 @@
 #define WOLFSSL_GETRANDOM
 #define WOLFSSL_USE_ALIGN
 #define HAVE_THREAD_LS
+#define HAVE_GMTIME_R  // else two cores that read a certificate's dates share one buffer
 #define HAVE_SYS_TIME_H
 #define NO_FILESYSTEM  // PEM comes from memory: files are read before privileges drop
 #define NO_WRITEV
