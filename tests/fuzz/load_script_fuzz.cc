@@ -57,6 +57,7 @@ class Client final : public load::Script::Owner {
     check(outcome.accepted == (outcome.code == 0));
     sending_ = false;
   }
+  void start_tls() override { check(false); }  // it was not asked for
   void ready() override {
     check(!sending_ && !over_ && !script_.waiting());
     if (messages_++ == 5) return script_.quit();
