@@ -24,7 +24,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cstring>
 #include <utility>
 
 #include "gateway/worker.h"
@@ -247,14 +246,7 @@ bool Client::keep_copy(const ring::Slice& data) {
   ring::BlockPool& pool = worker_.text();
   const std::uint32_t blocks = (data.size() + pool.block_size() - 1) / pool.block_size();
   if (pool.blocks_in_use() + blocks > pool.blocks() / (blocks == 1 ? 2 : 4)) return false;
-  for (std::size_t done = 0; done < data.size();) {
-    const std::size_t n = std::min<std::size_t>(data.size() - done, pool.block_size());
-    ring::Slice copy = pool.allocate();
-    std::memcpy(const_cast<char*>(copy.data()), data.data() + done, n);
-    copy.extend(static_cast<std::uint32_t>(n));
-    input_.push_back(std::move(copy));
-    done += n;
-  }
+  for (std::string_view bytes(data.data(), data.size()); !bytes.empty();) input_.push_back(pool.copy(bytes));
   return true;
 }
 
@@ -263,10 +255,8 @@ void Client::release_buffer(ring::Slice& slice) {
   ring::BlockPool& pool = worker_.text();
   if (slice.pool() == &pool || slice.size() > pool.block_size()) return;
   if (pool.blocks_in_use() >= pool.blocks() / 2) return;
-  ring::Slice copy = pool.allocate();
-  std::memcpy(const_cast<char*>(copy.data()), slice.data(), slice.size());
-  copy.extend(slice.size());
-  slice = std::move(copy);
+  std::string_view bytes(slice.data(), slice.size());
+  slice = pool.copy(bytes);
 }
 
 std::size_t Client::input_held() noexcept {

@@ -240,12 +240,8 @@ void Stream::deliver_copy(std::string_view bytes) {
   while (!bytes.empty() && !closing_ && !ending_) {
     ring::BlockPool& pool =
         bytes.size() > memory_.text.block_size() && large.blocks_free() > 0 ? large : memory_.text;
-    ring::Slice copy = pool.allocate();
+    ring::Slice copy = pool.copy(bytes);
     if (!copy) return fail(ENOBUFS);
-    const std::size_t n = std::min<std::size_t>(bytes.size(), pool.block_size());
-    std::memcpy(const_cast<char*>(copy.data()), bytes.data(), n);
-    copy.extend(static_cast<std::uint32_t>(n));
-    bytes.remove_prefix(n);
     owner_->stream_received(std::move(copy));
   }
 }

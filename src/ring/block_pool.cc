@@ -49,4 +49,12 @@ Slice BlockPool::allocate() {
   return index == none ? Slice() : Slice(*this, index, block(index), 0);
 }
 
+Slice BlockPool::copy(std::string_view& bytes) {
+  const std::uint32_t index = take();
+  if (index == none) return {};
+  const std::size_t n = bytes.copy(block(index), block_size_);
+  bytes.remove_prefix(n);
+  return {*this, index, block(index), static_cast<std::uint32_t>(n)};
+}
+
 }  // namespace ringmx::ring

@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -32,6 +33,9 @@ class BlockPool {
   }
   // A block with one reference, as an empty slice at its start; an invalid slice if there is none.
   [[nodiscard]] Slice allocate();
+  // A block that holds the beginning of `bytes`, as much as fits, and takes that off their front; an
+  // invalid slice if there is none.
+  [[nodiscard]] Slice copy(std::string_view& bytes);
 
  protected:
   static constexpr std::uint32_t none = UINT32_MAX;

@@ -105,6 +105,22 @@ TEST(Slice, KeepsItsBlock) {
   EXPECT_EQ(pool.freed_count, 1);
 }
 
+TEST(BlockPool, CopiesAsMuchAsABlockHolds) {
+  CountingPool pool(block_size, 2);
+  const std::string much = std::string(block_size, 'a') + "rest";
+  std::string_view bytes = much;
+  const Slice whole = pool.copy(bytes);
+  EXPECT_EQ(text(whole), std::string(block_size, 'a'));
+  EXPECT_EQ(bytes, "rest");
+  const Slice part = pool.copy(bytes);
+  EXPECT_EQ(text(part), "rest");
+  EXPECT_TRUE(bytes.empty());
+  bytes = "no block is left";
+  EXPECT_FALSE(pool.copy(bytes));
+  EXPECT_EQ(bytes, "no block is left");
+  EXPECT_EQ(pool.blocks_in_use(), 2U);
+}
+
 TEST(Slice, Moves) {
   CountingPool pool(block_size, 2);
   Slice a = pool.allocate();

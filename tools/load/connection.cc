@@ -179,13 +179,9 @@ void Connection::put_copy(std::string_view bytes) {
   if (slow_ == 0) return stream_.send_copy(bytes);
   ring::BlockPool& pool = generator_.text_;
   while (!bytes.empty()) {
-    ring::Slice block = pool.allocate();
+    ring::Slice block = pool.copy(bytes);
     if (!block) return fail(Failure::system, "out of memory for what slow clients have to say");
-    const std::size_t n = std::min<std::size_t>(bytes.size(), pool.block_size());
-    std::memcpy(const_cast<char*>(block.data()), bytes.data(), n);  // nobody else has this block
-    block.extend(static_cast<std::uint32_t>(n));
     put(std::move(block));
-    bytes.remove_prefix(n);
   }
 }
 
