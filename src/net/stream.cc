@@ -73,6 +73,15 @@ struct Stream::Secured {
   ControlMessage in;
   ControlMessage out;
   std::array<char, 512> content;  // of in; a longer record comes in parts
+
+  // The record that is due from `kernel`, put into `out`. False: none is.
+  bool prepare_due() {
+    const KernelRecords::Record record = kernel->due();
+    if (record.content.empty()) return false;
+    out.prepare(const_cast<char*>(record.content.data()), record.content.size());
+    out.set_type(record.type);
+    return true;
+  }
 };
 
 Stream::Stream(ring::Reactor& reactor, StreamMemory memory, StreamTraffic traffic, Owner& owner) noexcept
@@ -260,10 +269,9 @@ void Stream::records_failed() {
       int reported = 0;
       socklen_t size = sizeof reported;
       getsockopt(fd_, SOL_SOCKET, SO_ERROR, &reported, &size);
-      const KernelRecords::Record record = s.kernel->due();
-      s.out.prepare(const_cast<char*>(record.content.data()), record.content.size());
-      s.out.set_type(record.type);
-      [[maybe_unused]] const auto sent = ::sendmsg(fd_, &s.out.message, MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (s.prepare_due()) {
+        [[maybe_unused]] const auto sent = ::sendmsg(fd_, &s.out.message, MSG_DONTWAIT | MSG_NOSIGNAL);
+      }
     }
   }
   fail(EBADMSG);
@@ -340,10 +348,7 @@ bool Stream::seal() {
 // The kernel has to send a record that is no data. False: there is none.
 bool Stream::send_due() {
   Secured& s = *secured_;
-  const KernelRecords::Record record = s.kernel->due();
-  if (record.content.empty()) return false;
-  s.out.prepare(const_cast<char*>(record.content.data()), record.content.size());
-  s.out.set_type(record.type);
+  if (!s.prepare_due()) return false;
   s.sending = true;
   reactor_.send_message(send_, fd_, s.out.message);
   return true;
