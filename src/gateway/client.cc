@@ -166,11 +166,8 @@ void Client::begin() {
 void Client::stream_received(ring::Slice data) {
   if (phase_ == Phase::ending || overrun_) return;
   if (!keep(std::move(data))) return overrun();
-  if (phase_ == Phase::greeting) {
-    worker_.counters().violations[Violation::early_talker].add();
-    return reply_and_close(replies::synchronization, metrics::Close::violation);
-  }
-  if (phase_ == Phase::starttls) return injected();
+  if (phase_ == Phase::greeting) return out_of_step(Violation::early_talker);
+  if (phase_ == Phase::starttls) return out_of_step(Violation::starttls_injection);
   process();
 }
 
@@ -318,17 +315,16 @@ bool Client::process_command() {
 
   const bool more_follows = input_.size() > 1 || input.size() > used;
   if (decision.action == Action::starttls && more_follows) {
-    injected();
+    out_of_step(Violation::starttls_injection);
     return false;
   }
-  const bool out_of_step =
+  const bool did_not_wait =
       listener_.config->forbid_unauth_pipelining && more_follows && synchronizes(decision.verb);
   // After a refused DATA a client that had not waited for the reply goes on with its message: that
   // must not be taken for commands, and no message begins with a verb.
   const bool message_instead = data_refused_ && decision.verb == smtp::Verb::unknown;
-  if (out_of_step || message_instead) {
-    counters.violations[Violation::unauth_pipelining].add();
-    reply_and_close(replies::synchronization, metrics::Close::violation);
+  if (did_not_wait || message_instead) {
+    out_of_step(Violation::unauth_pipelining);
     return false;
   }
   data_refused_ = false;
@@ -401,11 +397,6 @@ void Client::abort_transaction() {
 // STARTTLS (RFC 3207). What the client sends behind the command, in the same breath or before it can have
 // read 220, is not under TLS, and must not be taken for what is: not run, and not dropped in silence
 // either, or an attacker who puts it there would go unnoticed (CVE-2011-0411).
-
-void Client::injected() {
-  worker_.counters().violations[Violation::starttls_injection].add();
-  reply_and_close(replies::synchronization, metrics::Close::violation);
-}
 
 void Client::stream_quiet() {
   if (phase_ != Phase::starttls) return;
@@ -973,6 +964,12 @@ void Client::await_command() {
 void Client::reply_and_close(std::string_view text, metrics::Close reason) {
   reply(text);
   close_after_replies(reason);
+}
+
+// It has sent what it must not send yet.
+void Client::out_of_step(Violation violation) {
+  worker_.counters().violations[violation].add();
+  reply_and_close(replies::synchronization, metrics::Close::violation);
 }
 
 void Client::close_after_replies(metrics::Close reason) {

@@ -95,7 +95,6 @@ class Client final : private net::Stream::Owner, private Lessee, private Handsha
   void end_of_chunk();
   void chunk_failed();
 
-  void injected();
   void begin_handshake();
 
   void mail_replied(const smtp::Reply& text);
@@ -110,6 +109,7 @@ class Client final : private net::Stream::Owner, private Lessee, private Handsha
   void reply(std::string_view text, Origin origin = Origin::ringmx);
   void await_command();
   void reply_and_close(std::string_view text, metrics::Close reason);
+  void out_of_step(metrics::Violation violation);
   void close_after_replies(metrics::Close reason);
   void close(metrics::Close reason);
   void leave(metrics::Close reason);
