@@ -66,6 +66,7 @@ io_uring_sqe& Reactor::start(Operation& op) {
   assert(!op.pending_);
   io_uring_sqe& entry = sqe();
   op.pending_ = true;
+  io_uring_sqe_set_data(&entry, &op);  // the io_uring_prep functions leave it as it is
   return entry;
 }
 
@@ -81,7 +82,6 @@ void Reactor::submit() {
 void Reactor::accept_multishot(Operation& op, int listening_fd) {
   io_uring_sqe& entry = start(op);
   io_uring_prep_multishot_accept(&entry, listening_fd, nullptr, nullptr, SOCK_CLOEXEC);
-  io_uring_sqe_set_data(&entry, &op);
 }
 
 void Reactor::receive_multishot(Operation& op, int fd, std::uint16_t buffer_group) {
@@ -89,7 +89,6 @@ void Reactor::receive_multishot(Operation& op, int fd, std::uint16_t buffer_grou
   io_uring_prep_recv_multishot(&entry, fd, nullptr, 0, 0);
   entry.flags |= IOSQE_BUFFER_SELECT;
   entry.buf_group = buffer_group;
-  io_uring_sqe_set_data(&entry, &op);
 }
 
 void Reactor::receive(Operation& op, int fd, std::uint16_t buffer_group, std::uint32_t most) {
@@ -97,38 +96,32 @@ void Reactor::receive(Operation& op, int fd, std::uint16_t buffer_group, std::ui
   io_uring_prep_recv(&entry, fd, nullptr, most, 0);
   entry.flags |= IOSQE_BUFFER_SELECT;
   entry.buf_group = buffer_group;
-  io_uring_sqe_set_data(&entry, &op);
 }
 
 void Reactor::receive_message(Operation& op, int fd, msghdr& message) {
   io_uring_sqe& entry = start(op);
   io_uring_prep_recvmsg(&entry, fd, &message, 0);
-  io_uring_sqe_set_data(&entry, &op);
 }
 
 void Reactor::send(Operation& op, int fd, const void* data, std::size_t size) {
   io_uring_sqe& entry = start(op);
   io_uring_prep_send(&entry, fd, data, size, MSG_NOSIGNAL);
-  io_uring_sqe_set_data(&entry, &op);
 }
 
 void Reactor::send_message(Operation& op, int fd, const msghdr& message) {
   io_uring_sqe& entry = start(op);
   io_uring_prep_sendmsg(&entry, fd, &message, MSG_NOSIGNAL);
-  io_uring_sqe_set_data(&entry, &op);
 }
 
 void Reactor::connect(Operation& op, int fd, const sockaddr* address, socklen_t length) {
   io_uring_sqe& entry = start(op);
   io_uring_prep_connect(&entry, fd, address, length);
-  io_uring_sqe_set_data(&entry, &op);
 }
 
 void Reactor::wake_at(Operation& op, const __kernel_timespec& time) {
   io_uring_sqe& entry = start(op);
   // It counts no other completions (0), so it ends by time or by cancel() alone.
   io_uring_prep_timeout(&entry, const_cast<__kernel_timespec*>(&time), 0, IORING_TIMEOUT_ABS);
-  io_uring_sqe_set_data(&entry, &op);
 }
 
 void Reactor::cancel(Operation& op) {
