@@ -16,6 +16,8 @@
 #include <ctime>
 #include <stdexcept>
 
+#include "tls/rsa_blinding.h"
+
 namespace ringmx::tls {
 namespace {
 
@@ -81,6 +83,9 @@ void use_certificate(WOLFSSL_CTX* context, const Material::Certificate& certific
                                              static_cast<long>(certificate.private_key.size()),
                                              WOLFSSL_FILETYPE_PEM) == WOLFSSL_SUCCESS,
        "certificate");
+  if (certificate.kind == KeyKind::rsa) {
+    need(wolfSSL_CTX_SetDevId(context, rsa_blinding_device) == WOLFSSL_SUCCESS, "blinding");
+  }
 }
 
 bool contains_any(const Numbers& numbers, std::initializer_list<unsigned> wanted) {
@@ -139,7 +144,7 @@ int protect_ticket(WOLFSSL* ssl, unsigned char* name, unsigned char* iv, unsigne
 // wolfCrypt chooses its code for this processor when an algorithm is first used, and writes the choice down
 // with no regard for other threads. So each is used once before there can be others.
 bool use_every_algorithm() {
-  if (wolfSSL_Init() != WOLFSSL_SUCCESS) return false;
+  if (wolfSSL_Init() != WOLFSSL_SUCCESS || !register_rsa_blinding()) return false;
   WC_RNG rng;
   if (wc_InitRng(&rng) != 0) return false;
   const auto use = [](auto init, auto free) {

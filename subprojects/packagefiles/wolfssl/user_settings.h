@@ -65,7 +65,8 @@
 // Nothing leaks by timing.
 #define TFM_TIMING_RESISTANT
 #define ECC_TIMING_RESISTANT
-#define WC_RSA_BLINDING  // where sp_int does RSA; the fixed-size code below is constant-time instead
+#define WC_RSA_BLINDING  // where sp_int does RSA
+#define WOLF_CRYPTO_CB   // the fixed-size code below is blinded by ringmx: src/tls/rsa_blinding.h
 
 // Arithmetic: fixed-size code for RSA-2048/3072/4096, P-256 and P-384; any other size by sp_int.
 #define WOLFSSL_SP_MATH_ALL
