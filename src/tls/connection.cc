@@ -157,6 +157,10 @@ struct Connection::Callbacks {
     }
     const std::size_t n = self->input_.copy(to, wanted);
     self->input_.remove_prefix(n);
+    const std::string_view tail = std::string_view(to, n).substr(n - std::min(n, self->last_.size()));
+    std::rotate(self->last_.begin(), self->last_.begin() + static_cast<std::ptrdiff_t>(tail.size()),
+                self->last_.end());
+    tail.copy(self->last_.data() + self->last_.size() - tail.size(), tail.size());
     return static_cast<int>(n);
   }
 
@@ -297,10 +301,19 @@ bool Connection::gather_hello(std::string_view& wire) {
     record_.append(wire.substr(0, n));
     wire.remove_prefix(n);
     wanted_ -= n;
-    if (wanted_ > 0) return false;
+    if (wanted_ > 0) {
+      // Who speaks something else may have said all that it has to say.
+      if (record_.size() < header_size && !may_be_header()) refuse_header();
+      return false;
+    }
     if (record_.size() == header_size) {
       if (!begin_record()) return false;
       continue;
+    }
+    if (RecordType{static_cast<std::uint8_t>(record_[0])} == RecordType::alert) {
+      fail(Reason::alert_from_peer, Alert::none, "the client began with it");
+      failure_.alert = Alert{static_cast<std::uint8_t>(record_.back())};
+      return false;
     }
     message_.append(record_, header_size);
     record_.clear();
@@ -319,23 +332,32 @@ bool Connection::gather_hello(std::string_view& wire) {
   return false;
 }
 
+// So far.
+bool Connection::may_be_header() const {
+  const RecordType type{static_cast<std::uint8_t>(record_[0])};
+  const bool possible = type == RecordType::handshake || (type == RecordType::alert && message_.empty());
+  return possible && (record_.size() < 2 || record_[1] == 3);
+}
+
 bool Connection::begin_record() {
   const auto octet = [this](std::size_t i) { return static_cast<unsigned char>(record_[i]); };
-  const RecordType type{octet(0)};
   const std::size_t length = static_cast<std::size_t>(octet(3) << 8 | octet(4));
+  const bool alert = RecordType{octet(0)} == RecordType::alert;
   wanted_ = length;
-  const bool plausible = octet(1) == 3 && length > 0 && length <= max_record;
-  if (type == RecordType::handshake && plausible) return true;
-  if (type == RecordType::alert && plausible && message_.empty()) {
-    fail(Reason::alert_from_peer, Alert::none, "the client began with an alert");
-  } else if (!message_.empty()) {
+  if (may_be_header() && (alert ? length == 2 : length > 0 && length <= max_record)) return true;
+  refuse_header();
+  return false;
+}
+
+void Connection::refuse_header() {
+  const auto octet = [this](std::size_t i) { return static_cast<unsigned char>(record_[i]); };
+  if (!message_.empty()) {
     fail(Reason::decode, Alert::unexpected_message, "a record that is no part of a ClientHello");
-  } else if (octet(0) >= 0x80 && octet(2) == 1) {
+  } else if (octet(0) >= 0x80 && record_.size() == header_size && octet(2) == 1) {
     fail(Reason::no_shared_version, Alert::protocol_version, "the client speaks SSL 2.0");
   } else {
     fail(Reason::not_tls, Alert::unexpected_message, "this is not TLS: \"" + printable(record_) + "\"");
   }
-  return false;
 }
 
 void Connection::begin(const ClientHello& hello) {
@@ -425,9 +447,14 @@ void Connection::fail(Reason reason, Alert alert, std::string_view what) {
 void Connection::fail_by_wolfssl(int error) {
   WOLFSSL_ALERT_HISTORY history;
   wolfSSL_get_alert_history(ssl_.get(), &history);
-  if (error == FATAL_ERROR || error == ZERO_RETURN || error == ALERT_COUNT_E) {
-    const Alert alert{static_cast<std::uint8_t>(history.last_rx.code)};
-    fail(Reason::alert_from_peer, Alert::none, "the peer gave up: alert " + std::string(name_of(alert)));
+  // Some clients of TLS 1.3, OpenSSL among them, refuse a certificate in clear text, which wolfSSL does not
+  // expect. A record in TLS 1.3 never is one of this type, and in TLS 1.2 it has more octets.
+  const std::string_view last(last_.data(), last_.size());
+  const bool in_clear = RecordType{static_cast<std::uint8_t>(last[0])} == RecordType::alert && last[1] == 3 &&
+                        last[3] == 0 && last[4] == 2;
+  if (in_clear || error == FATAL_ERROR || error == ZERO_RETURN || error == ALERT_COUNT_E) {
+    const Alert alert{static_cast<std::uint8_t>(in_clear ? last[6] : history.last_rx.code)};
+    fail(Reason::alert_from_peer, Alert::none, "the peer gave up");
     failure_.alert = alert;
     return;
   }

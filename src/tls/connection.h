@@ -104,6 +104,7 @@ class Connection {
   std::string record_;   // the one that is coming
   std::string message_;  // what the ones before brought
   std::string_view input_;
+  std::array<char, 7> last_{};  // octets that wolfSSL had: what an alert in clear text takes
   std::size_t wanted_ = 5;
   std::string output_;
   bool has_sent_ = false;
@@ -116,6 +117,8 @@ class Connection {
 
   bool gather_hello(std::string_view& wire);
   bool begin_record();
+  bool may_be_header() const;
+  void refuse_header();
   std::size_t hello_size() const;
   void begin(const ClientHello& hello);
   bool set_up(WOLFSSL* ssl);
