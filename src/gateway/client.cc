@@ -427,7 +427,10 @@ void Client::handshake_done(const Handshake& handshake) {
 
 void Client::handshake_failed(const Handshake& handshake) {
   listener_.counters->handshake_failures[handshake.failure()].add();
+  worker_.log().line("listener " + listener_.config->name + ": " + handshake.failure_report());
   if (handshake.lost()) return close(metrics::Close::client_lost);
+  // Nothing can be said: not in clear text, and not yet in TLS.
+  if (handshake.failure() == metrics::HandshakeFailure::timeout) return close(metrics::Close::timeout);
   close_after_replies(metrics::Close::violation);
 }
 
@@ -1104,10 +1107,9 @@ void Client::on_timeout() {
     case Phase::chunk:
       return reply_and_close(replies::too_slow, metrics::Close::too_slow);
     case Phase::starttls:
-    case Phase::handshake:
-      // Nothing can be said: not in clear text, and not yet in TLS.
-      listener_.counters->handshake_failures[metrics::HandshakeFailure::timeout].add();
       return close(metrics::Close::timeout);
+    case Phase::handshake:
+      return handshake_->expire();
     case Phase::ending:
       return stream_.close();
     case Phase::lease:

@@ -38,7 +38,8 @@ Handshake::Handshake(net::Stream& stream, net::Stream::Owner& stream_owner, Owne
       connection_(std::move(connection)),
       role_(role),
       offload_(offload),
-      counters_(counters) {
+      counters_(counters),
+      peer_(role == tls::Role::server ? net::Address::peer_of(stream.fd()) : std::nullopt) {
   stream_.set_owner(*this);
 }
 
@@ -96,6 +97,11 @@ void Handshake::stream_ended(int error) {
         error == 0 ? "the peer closed in the middle of the handshake" : std::strerror(error)});
 }
 
+void Handshake::expire() {
+  expired_ = true;
+  fail({tls::Reason::none, tls::Alert::none, "it took too long"});
+}
+
 void Handshake::fail(tls::Failure failure) {
   failure_ = std::move(failure);
   give_back();
@@ -144,8 +150,21 @@ std::optional<metrics::KtlsFallback> Handshake::why_not_in_kernel(tls::Cipher ci
 
 metrics::HandshakeFailure Handshake::failure() const noexcept {
   if (lost_) return metrics::HandshakeFailure::peer_lost;
+  if (expired_) return metrics::HandshakeFailure::timeout;
   // The same list, but for `none`: tests/metrics holds them together.
   return static_cast<metrics::HandshakeFailure>(static_cast<unsigned>(failure_.reason) - 1);
+}
+
+std::string Handshake::failure_report() const {
+  const std::string_view reason = lost_ ? "peer_lost" : expired_ ? "timeout" : tls::label(failure_.reason);
+  std::string report = "TLS handshake";
+  if (role_ == tls::Role::server) report += " with " + (peer_ ? peer_->text() : "a client that has gone");
+  report.append(" failed: ").append(reason).append(": ").append(failure_.text);
+  if (failure_.alert != tls::Alert::none) {
+    report.append("; alert ").append(tls::name_of(failure_.alert));
+    report += failure_.reason == tls::Reason::alert_from_peer ? " received" : " sent";
+  }
+  return report;
 }
 
 metrics::TlsVersion Handshake::version() const noexcept {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "metrics/counters.h"
+#include "net/address.h"
 #include "net/kernel_tls.h"
 #include "net/stream.h"
 #include "tls/connection.h"
@@ -39,6 +40,8 @@ class Handshake final : private net::Stream::Owner {
             metrics::ReactorCounters& counters);
   ~Handshake() override;
   void start();
+  // Its time is over: it fails.
+  void expire();
   // Of a client: also takes the ticket that a server of TLS 1.3 sends behind the handshake, so that
   // session() can be resumed. A server that sends none is waited for until the owner loses patience.
   void await_ticket() noexcept { ticket_due_ = true; }
@@ -47,8 +50,10 @@ class Handshake final : private net::Stream::Owner {
   [[nodiscard]] const tls::Facts& facts() const noexcept { return connection_->facts(); }
   // The peer has gone in the middle of it.
   [[nodiscard]] bool lost() const noexcept { return lost_; }
-  // One line for the log: what failed.
+  // What failed.
   [[nodiscard]] const std::string& failure_text() const noexcept { return failure_.text; }
+  // For the log, on one line: with which client, why, and which alert was sent or received.
+  [[nodiscard]] std::string failure_report() const;
 
   // For the metrics. (What the connection is like from here on is counted already.)
   [[nodiscard]] metrics::HandshakeFailure failure() const noexcept;
@@ -76,9 +81,11 @@ class Handshake final : private net::Stream::Owner {
   tls::Role role_;
   const Offload& offload_;
   metrics::ReactorCounters& counters_;
+  std::optional<net::Address> peer_;  // a server's; a connection that is reset does not know it any more
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   tls::Failure failure_;
   bool lost_ = false;
+  bool expired_ = false;
   bool ticket_due_ = false;
 };
 

@@ -133,6 +133,8 @@ void UpstreamConnection::handshake_done(const Handshake&) {
 
 void UpstreamConnection::handshake_failed(const Handshake& handshake) {
   pool_.counters_.handshake_failures[handshake.failure()].add();
+  pool_.log_.line("upstream " + pool_.config_.name + " (" + pool_.address_.text() +
+                  "): " + handshake.failure_report());
   fail_to_connect(ConnectResult::tls);
 }
 
@@ -437,7 +439,7 @@ void UpstreamConnection::on_timeout() {
     case State::closing:
       return stream_.close();
     case State::handshake:
-      if (handshake_) pool_.counters_.handshake_failures[metrics::HandshakeFailure::timeout].add();
+      if (handshake_) return handshake_->expire();
       return lose(UpstreamLoss::timeout);
     case State::greeting:
     case State::hello:
@@ -452,8 +454,8 @@ void UpstreamConnection::on_timeout() {
 
 UpstreamPool::UpstreamPool(ring::Reactor& reactor, net::StreamMemory memory, net::StreamTraffic traffic,
                            const config::Upstream& config, std::string_view hostname, const Offload& offload,
-                           metrics::ReactorCounters& counters, metrics::UpstreamCounters& upstream_counters,
-                           Owner& owner)
+                           Log& log, metrics::ReactorCounters& counters,
+                           metrics::UpstreamCounters& upstream_counters, Owner& owner)
     : reactor_(reactor),
       memory_(memory),
       traffic_(traffic),
@@ -461,6 +463,7 @@ UpstreamPool::UpstreamPool(ring::Reactor& reactor, net::StreamMemory memory, net
       address_(socket_address(config.address)),
       hello_("EHLO " + std::string(hostname) + "\r\n"),
       offload_(offload),
+      log_(log),
       reactor_counters_(counters),
       counters_(upstream_counters),
       owner_(owner) {}

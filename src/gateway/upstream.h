@@ -9,6 +9,7 @@
 
 #include "config/config.h"
 #include "gateway/handshake.h"
+#include "gateway/log.h"
 #include "metrics/counters.h"
 #include "net/address.h"
 #include "net/stream.h"
@@ -147,7 +148,7 @@ class UpstreamPool {
   };
 
   UpstreamPool(ring::Reactor& reactor, net::StreamMemory memory, net::StreamTraffic traffic,
-               const config::Upstream& config, std::string_view hostname, const Offload& offload,
+               const config::Upstream& config, std::string_view hostname, const Offload& offload, Log& log,
                metrics::ReactorCounters& counters, metrics::UpstreamCounters& upstream_counters,
                Owner& owner);
   ~UpstreamPool();
@@ -187,6 +188,7 @@ class UpstreamPool {
   net::Address address_;
   std::string hello_;  // "EHLO name\r\n"
   const Offload& offload_;
+  Log& log_;
   metrics::ReactorCounters& reactor_counters_;
   metrics::UpstreamCounters& counters_;
   Owner& owner_;

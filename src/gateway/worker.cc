@@ -65,8 +65,8 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
   for (std::size_t i = 0; i < config.upstreams.size(); ++i) {
     pools_.push_back(std::make_unique<UpstreamPool>(
         reactor_, net::StreamMemory{upstream_buffers_, upstream_buffers_, text_, &records_},
-        traffic(metrics::Side::upstream), config.upstreams[i], config.server.hostname, offload_, counters,
-        counters.upstreams[i], static_cast<UpstreamPool::Owner&>(*this)));
+        traffic(metrics::Side::upstream), config.upstreams[i], config.server.hostname, offload_, log_,
+        counters, counters.upstreams[i], static_cast<UpstreamPool::Owner&>(*this)));
   }
   listeners_.resize(config.listeners.size());
   for (std::size_t i = 0; i < listeners_.size(); ++i) {

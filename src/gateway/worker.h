@@ -11,6 +11,7 @@
 
 #include "config/config.h"
 #include "gateway/client.h"
+#include "gateway/log.h"
 #include "gateway/tls_material.h"
 #include "gateway/upstream.h"
 #include "metrics/counters.h"
@@ -65,6 +66,7 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
     return {client_buffers_, bulk_buffers_, text_, &records_};
   }
   [[nodiscard]] const Offload& offload() const noexcept { return offload_; }
+  [[nodiscard]] Log& log() noexcept { return log_; }
   [[nodiscard]] net::StreamTraffic client_traffic() noexcept { return traffic(metrics::Side::client); }
   void client_closed(Client& client);
   // How much a session may keep waiting on each of its sides, in bytes of whole blocks. It shrinks with
@@ -94,6 +96,7 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
   const config::Config& config_;
   const Offload& offload_;
   metrics::ReactorCounters& counters_;
+  Log log_{reactor_};
   ring::ReceivePool client_pool_;
   ring::ReceiveBuffers bulk_buffers_;
   ring::ReceiveBuffers client_buffers_;

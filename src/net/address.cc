@@ -36,6 +36,13 @@ std::optional<Address> Address::unix_path(std::string_view path) {
   return a;
 }
 
+std::optional<Address> Address::peer_of(int fd) noexcept {
+  Address a;
+  a.size_ = sizeof a.storage_;
+  if (getpeername(fd, &a.storage_.any, &a.size_) != 0) return std::nullopt;
+  return a;
+}
+
 std::string Address::text() const {
   std::array<char, INET6_ADDRSTRLEN> buffer{};
   switch (family()) {

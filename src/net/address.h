@@ -19,6 +19,8 @@ class Address {
   [[nodiscard]] static std::optional<Address> ip(const std::string& host, std::uint16_t port);
   // Nothing if the path is empty or too long for a socket.
   [[nodiscard]] static std::optional<Address> unix_path(std::string_view path);
+  // Of the other side of a connected socket. Nothing if the connection has broken meanwhile.
+  [[nodiscard]] static std::optional<Address> peer_of(int fd) noexcept;
 
   [[nodiscard]] const sockaddr* data() const noexcept { return &storage_.any; }
   [[nodiscard]] socklen_t size() const noexcept { return size_; }

@@ -969,6 +969,105 @@ class Misuse(TestCase):
         self.counted(4, "tls_handshakes_total", result="not_tls")
 
 
+class Log(TestCase):
+    """One line for each handshake that fails; and not more than anybody can read."""
+
+    def said(self, pattern):
+        def found():
+            return any(re.fullmatch(pattern, line) for line in self.proxy.errors)
+        harness.eventually(found, f"{pattern}; {self.proxy.errors}")
+
+    def test_why_and_which_alert(self):
+        for listener in (0, 1):
+            self.start({**STARTTLS, "handshake_timeout": harness.duration(0.5)}, IMPLICIT)  # ten lines each
+            self.refused_handshake("alpn", listener, context=client_context(alpn=["h2"]))
+            self.refused_handshake("no_shared_cipher", listener,
+                                   context=client_context(VERSIONS["TLSv1.2"], "AES128-SHA"))
+            where = rf"ringmx: listener mx{listener}: TLS handshake with 127\.0\.0\.1:\d+ failed: "
+            self.said(where + r"alpn: .*; alert no_application_protocol sent")
+            self.said(where + r"no_shared_cipher: .*; alert handshake_failure sent")
+            context = ssl.create_default_context(cafile=CERTIFICATES / "other.pem")  # the client gives up
+            for context.maximum_version in VERSIONS.values():
+                with self.assertRaises(ssl.SSLError):
+                    self.client(listener, context=context, name="mx.example.net")
+            self.counted(2, "tls_handshakes_total", listener=f"mx{listener}", result="alert_from_peer")
+            self.said(where + r"alert_from_peer: the peer gave up; alert unknown_ca received")
+            with Wire(self.proxy, listener) as wire:
+                wire.socket.sendall(b"\x15\3\3\0\2\2\x28")
+                wire.expect_close()
+            self.said(where + r"alert_from_peer: the client began with it; alert handshake_failure received")
+            with Wire(self.proxy, listener) as wire:
+                wire.socket.sendall(b"GE\n\x1b[2")
+                while wire._receive():
+                    pass
+            self.said(where + r'not_tls: this is not TLS: "GE\.\.\["; alert unexpected_message sent')
+            with Wire(self.proxy, listener) as wire:
+                wire.socket.sendall(wire.flight()[:100])
+                wire.reset()
+            self.said(where + r"peer_lost: Connection reset by peer")
+        with Wire(self.proxy) as wire:
+            wire.expect_close()
+        self.said(r"ringmx: listener mx0: TLS handshake with .* failed: timeout: it took too long")
+
+    def test_octets_that_are_no_header(self):
+        """Found out at the first one: who sends fewer than five may wait for an answer."""
+        self.start()
+        for listener in (0, 1):
+            for octets in (b"\n", b"\r\n", b"2", b"GET", b"\x16\x16", b"QUIT"):
+                with Wire(self.proxy, listener) as wire:
+                    wire.socket.sendall(octets)
+                    while wire._receive():
+                        pass
+                    self.assertTrue(fatal_alert(wire.input), wire.input)
+        self.counted(12, "tls_handshakes_total", result="not_tls")
+
+    def test_rate(self):
+        self.start()
+        count = 100
+        for _ in range(count):
+            with Wire(self.proxy, 1) as wire:
+                wire.socket.sendall(b"\n")
+        self.counted(count, "tls_handshakes_total", result="not_tls")
+
+        def lines():
+            return sum("not_tls" in line for line in self.proxy.errors)
+
+        def left_out():
+            found = [re.fullmatch(r"ringmx: (\d+) further lines? (was|were) left out: more than 10 a second", line)
+                     for line in self.proxy.errors]
+            return sum(int(match[1]) for match in found if match)
+
+        harness.eventually(lambda: lines() + left_out() == count, "all to be told or counted")
+        self.assertGreaterEqual(lines(), 10)
+        self.assertGreater(left_out(), 0)
+
+    def test_nobody_reads_it(self):
+        """Mail goes on."""
+        self.start()
+        config = self.proxy.config
+        self.proxy.stop()
+        errors, full = os.pipe()
+        self.addCleanup(os.close, errors)
+        process = subprocess.Popen([harness.RINGMX, "run", "--config", config], stderr=full,
+                                   preexec_fn=harness._die_with_parent)
+        self.addCleanup(lambda: (process.kill(), process.wait()))
+        said = b""
+        while b"ready\n" not in said:
+            said += os.read(errors, 65536)
+        os.set_blocking(full, False)  # ringmx's, too, until it is full
+        with contextlib.suppress(BlockingIOError):
+            while os.write(full, bytes(4096)):
+                pass
+        os.set_blocking(full, True)
+        os.close(full)
+        for _ in range(2):
+            with Wire(self.proxy, 1) as wire:
+                wire.socket.sendall(b"\n")
+                while wire._receive():
+                    pass
+        self.serves()
+
+
 class Time(TestCase):
     def test_handshake_timeout(self):
         patience = harness.duration(0.3)

@@ -382,6 +382,21 @@ class Failing(Base):
                     self.assertEqual(upstream.accepted, [CONTENT])
                     self.assertTrue(upstream.connections[0].tls)
 
+    def test_is_logged(self):
+        upstream = self.upstream(tls=server("stranger"))
+        silent = self.upstream({"handshake": is_silent}, tls=server())
+        proxy = self.ringmx([{"address": upstream.address, **REQUIRED},
+                             {"address": silent.address, **REQUIRED, **PATIENCE}])
+        with proxy.client() as client:
+            client.ehlo()
+            client.command("MAIL FROM:<sender@example.test>", 250)
+            client.command("RCPT TO:<recipient@example.test>", 451)
+        said = "\n".join(proxy.errors)
+        self.assertIn(f"\nringmx: upstream mta0 ({upstream.address}): TLS handshake failed: unknown_ca: ", said)
+        self.assertRegex(said, "; alert unknown_ca sent\n")
+        self.assertIn(f"\nringmx: upstream mta1 ({silent.address}): TLS handshake failed: timeout: it took too long",
+                      said)
+
     def test_there_is_no_other_upstream(self):
         """451, until it is mended."""
         for what, upstream in (("not offered", self.upstream()),
