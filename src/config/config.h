@@ -73,6 +73,7 @@ struct Listener {
   std::string client_ca_file;
   tls::Version minimum_tls_version = tls::Version::tls12;
   std::chrono::milliseconds handshake_timeout{30000};
+  std::uint32_t handshake_rate = 0;  // a minute, for each client network and reactor; 0: any
   [[nodiscard]] bool uses_tls() const { return implicit_tls || starttls != smtp::StartTls::off; }
   friend bool operator==(const Listener&, const Listener&) = default;
 };

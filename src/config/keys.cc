@@ -139,6 +139,9 @@ std::vector<Key> keys(Listener& l) {
        choice(l.minimum_tls_version, version_words, tls::Version::tls12)},
       {"handshake_timeout", "How long a client may take for the TLS handshake.",
        timeout(l.handshake_timeout)},
+      {"handshake_rate",
+       "How many TLS handshakes a minute the clients of one network may begin; 0 means any number.",
+       Count{&l.handshake_rate, 0, 1'000'000}},
   };
 }
 

@@ -375,6 +375,7 @@ void Client::act(const smtp::Decision& decision) {
       abort_transaction();
       return reply(decision.reply);
     case Action::starttls:
+      if (!worker_.may_shake_hands(listener_, stream_.fd())) return reply(replies::too_many_handshakes);
       abort_transaction();
       phase_ = Phase::starttls;
       set_deadline(listener_.config->handshake_timeout);

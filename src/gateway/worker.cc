@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <random>
+#include <span>
+#include <string>
 #include <utility>
 
 #include "ringmx/smtp/forward.h"
@@ -89,6 +92,11 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
           std::find(c.upstreams.begin(), c.upstreams.end(), config.upstreams[u].name) != c.upstreams.end();
       if (c.upstreams.empty() || named) listener.upstreams.push_back(pools_[u].get());
     }
+    if (c.uses_tls() && c.handshake_rate != 0) {
+      std::random_device random;
+      listener.handshakes.emplace(policy::Rate::per_minute(c.handshake_rate),
+                                  std::uint64_t{random()} << 32 | random());
+    }
     offer(listener);
     listener.acceptor = std::make_unique<net::Acceptor>(reactor_, static_cast<net::Acceptor::Owner&>(*this),
                                                         std::move(sockets[i]), static_cast<std::uint32_t>(i));
@@ -154,6 +162,11 @@ void Worker::accepted(net::Acceptor& acceptor, int fd) {
     ::close(fd);
     return;
   }
+  if (listener.config->implicit_tls && !may_shake_hands(listener, fd)) {
+    listener.counters->rejected[metrics::Reject::handshake_rate].add();
+    ::close(fd);
+    return;
+  }
   listener.counters->accepted.add();
   listener.counters->current.add(1);
   Client& client = *clients_.emplace_back(std::make_unique<Client>(*this, listener, fd));
@@ -163,6 +176,22 @@ void Worker::accepted(net::Acceptor& acceptor, int fd) {
 
 void Worker::accept_starved(net::Acceptor& acceptor, int) {
   listeners_[acceptor.id()].counters->rejected[metrics::Reject::descriptors].add();
+}
+
+bool Worker::may_shake_hands(ListenerContext& listener, int fd) {
+  if (!listener.handshakes) return true;
+  const auto peer = net::Address::peer_of(fd);
+  if (!peer) return true;  // it has gone, and will not shake hands
+  const std::span<const std::uint8_t> host = peer->host();
+  if (host.empty()) return true;  // a unix socket has no networks
+  const policy::Network network =
+      host.size() == 4 ? policy::network_of_ipv4(host.first<4>()) : policy::network_of_ipv6(host.first<16>());
+  if (listener.handshakes->take(network, reactor_.now().time_since_epoch().count())) return true;
+  listener.counters->handshake_failures[metrics::HandshakeFailure::rate_limited].add();
+  log_.line("listener " + listener.config->name + ": TLS handshake with " + peer->text() +
+            " refused: rate_limited: more than " + std::to_string(listener.config->handshake_rate) +
+            " a minute from its network");
+  return false;
 }
 
 void Worker::client_closed(Client& client) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "metrics/counters.h"
 #include "net/acceptor.h"
 #include "net/stream.h"
+#include "policy/rate_limit.h"
 #include "ring/reactor.h"
 #include "ringmx/smtp/session.h"
 #include "tls/context.h"
@@ -39,6 +41,7 @@ struct ListenerContext {
   std::size_t next_upstream = 0;  // round robin
   std::unique_ptr<net::Acceptor> acceptor;
   std::shared_ptr<const tls::ServerContext> tls;  // null where there is none
+  std::optional<policy::NetworkRateLimit> handshakes;
 };
 
 // The gateway on one reactor: its listeners, its clients, its upstream pools. Nothing in here is
@@ -68,6 +71,8 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
   [[nodiscard]] const Offload& offload() const noexcept { return offload_; }
   [[nodiscard]] Log& log() noexcept { return log_; }
   [[nodiscard]] net::StreamTraffic client_traffic() noexcept { return traffic(metrics::Side::client); }
+  // By the listener's handshake_rate; if not, that is counted and told.
+  [[nodiscard]] bool may_shake_hands(ListenerContext& listener, int fd);
   void client_closed(Client& client);
   // How much a session may keep waiting on each of its sides, in bytes of whole blocks. It shrinks with
   // what is left, so those who came first do not get it all, and nobody needs to know how many there are.

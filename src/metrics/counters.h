@@ -33,6 +33,7 @@ enum class Reject : std::uint8_t {
   session_limit,
   descriptors,
   draining,
+  handshake_rate,
   count
 };  // connections_rejected_total{reason}
 enum class Close : std::uint8_t {
@@ -98,7 +99,7 @@ enum class UpstreamLoss : std::uint8_t {
   count
 };  // upstream_lost_total{reason}
 // Why a TLS handshake came to nothing: the reasons of the room tls but for its `none`, in its order, and
-// two that it can't know.
+// three that it can't know.
 enum class HandshakeFailure : std::uint8_t {
   not_tls,
   no_shared_version,
@@ -117,6 +118,7 @@ enum class HandshakeFailure : std::uint8_t {
   internal,
   peer_lost,
   timeout,
+  rate_limited,  // not begun: see handshake_rate
   count
 };  // tls_handshakes_total{result}
 enum class TlsVersion : std::uint8_t { tls12, tls13, count };

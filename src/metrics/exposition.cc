@@ -71,7 +71,8 @@ std::vector<Family> families() {
   const Label verb{"verb", {}, &Sources::verb_names};
   const Label stage{"stage", {}, &Sources::stage_names};
   const Label reply_class{"class", {"2xx", "3xx", "4xx", "5xx"}};
-  const auto rejected = closed_set<Reject>("reason", {"session_limit", "descriptors", "draining"});
+  const auto rejected =
+      closed_set<Reject>("reason", {"session_limit", "descriptors", "draining", "handshake_rate"});
   const auto closed = closed_set<Close>(
       "reason", {"quit", "client_lost", "timeout", "too_slow", "errors", "violation", "draining", "memory"});
   const auto closed_in =
@@ -87,9 +88,10 @@ std::vector<Family> families() {
   const auto loss =
       closed_set<UpstreamLoss>("reason", {"closed", "timeout", "bad_reply", "unsolicited", "error"});
   const auto failure = closed_set<HandshakeFailure>(
-      "result", {"not_tls", "no_shared_version", "no_shared_cipher", "no_shared_group", "no_shared_signature",
-                 "alpn", "decode", "bad_record", "no_certificate", "unknown_ca", "expired_certificate",
-                 "wrong_name", "bad_certificate", "alert_from_peer", "internal", "peer_lost", "timeout"});
+      "result",
+      {"not_tls", "no_shared_version", "no_shared_cipher", "no_shared_group", "no_shared_signature", "alpn",
+       "decode", "bad_record", "no_certificate", "unknown_ca", "expired_certificate", "wrong_name",
+       "bad_certificate", "alert_from_peer", "internal", "peer_lost", "timeout", "rate_limited"});
   const auto version = closed_set<TlsVersion>("version", {"TLSv1.2", "TLSv1.3"});
   const auto cipher = closed_set<TlsCipher>("cipher", {"aes_128_gcm", "aes_256_gcm", "chacha20_poly1305"});
   const auto resumed = closed_set<Flag>("resumed", {"false", "true"});

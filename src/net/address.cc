@@ -43,6 +43,17 @@ std::optional<Address> Address::peer_of(int fd) noexcept {
   return a;
 }
 
+std::span<const std::uint8_t> Address::host() const noexcept {
+  switch (family()) {
+    case AF_INET:
+      return {reinterpret_cast<const std::uint8_t*>(&storage_.v4.sin_addr), 4};
+    case AF_INET6:
+      return {reinterpret_cast<const std::uint8_t*>(&storage_.v6.sin6_addr), 16};
+    default:
+      return {};
+  }
+}
+
 std::string Address::text() const {
   std::array<char, INET6_ADDRSTRLEN> buffer{};
   switch (family()) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -24,6 +25,8 @@ class Address {
 
   [[nodiscard]] const sockaddr* data() const noexcept { return &storage_.any; }
   [[nodiscard]] socklen_t size() const noexcept { return size_; }
+  // Of the host, in network order: 4, 16, or none of a path.
+  [[nodiscard]] std::span<const std::uint8_t> host() const noexcept;
   [[nodiscard]] int family() const noexcept { return storage_.any.sa_family; }
   [[nodiscard]] bool is_unix() const noexcept { return family() == AF_UNIX; }
   // "127.0.0.1:25", "[::1]:25", "unix:/run/mta.sock"

@@ -164,6 +164,7 @@ const std::vector<Happy>& happy_lines() {
          lis(&Listener::client_ca_file, "ca")},
         {l, "minimum_tls_version = 'TLSv1.3'", lis(&Listener::minimum_tls_version, tls::Version::tls13)},
         {l, "handshake_timeout = '9s'", lis(&Listener::handshake_timeout, 9s)},
+        {l, "handshake_rate = 6000", lis(&Listener::handshake_rate, 6000U)},
         {u, "starttls = 'required'\ntls_name = 'a.b'", up(&Upstream::starttls, smtp::StartTls::required)},
         {u, "starttls = 'optional'", up(&Upstream::starttls, smtp::StartTls::optional)},
         {u, "starttls = 'optional'", up(&Upstream::verify, Verify::none)},

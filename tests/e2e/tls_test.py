@@ -1068,6 +1068,73 @@ class Log(TestCase):
         self.serves()
 
 
+class Rate(TestCase):
+    """handshake_rate: SECURITY, the flood of handshakes."""
+
+    RATE = 3
+
+    def test_starttls(self):
+        self.start({**STARTTLS, "handshake_rate": self.RATE}, {**REQUIRED, "handshake_rate": self.RATE}, STARTTLS)
+        for listener in (0, 1):
+            for _ in range(self.RATE):
+                self.serves(listener, source="127.0.1.1")
+            for _ in range(2):
+                with self.proxy.client(listener, source="127.0.1.1") as client:
+                    client.ehlo()
+                    if listener == 0:
+                        client.begin()
+                    self.assertIn("4.7.0", client.command("STARTTLS", 454).lines[0])
+                    client.command("STARTTLS", 454)
+                    if listener == 1:
+                        client.command("MAIL FROM:<a@example.test>", 530)
+                    else:  # in clear text, and the transaction is what it was
+                        client.command("DATA", 354)
+                        client.send(harness.stuffed(CONTENT) + b".\r\n")
+                        client.expect(250)
+                        self.assertEqual(self.sink_.messages.pop().content, CONTENT)
+                    client.quit()
+            with self.proxy.client(listener, source="127.0.1.1") as client:
+                client.ehlo()  # an injection is one all the same
+                client.send(b"STARTTLS\r\nNOOP\r\n")
+                client.expect(554)
+            self.serves(listener, source="127.0.2.1")  # another network
+            self.counted(4, "tls_handshakes_total", listener=f"mx{listener}", result="rate_limited")
+        for _ in range(2 * self.RATE):
+            self.serves(2, source="127.0.1.1")
+        self.assertEqual(self.total("connections_rejected_total"), 0)
+        self.assertTrue(any(re.fullmatch(r"ringmx: listener mx0: TLS handshake with 127\.0\.1\.1:\d+ refused: "
+                                         "rate_limited: more than 3 a minute from its network", line)
+                            for line in self.proxy.errors), self.proxy.errors)
+
+    def test_implicit(self):
+        self.start({**IMPLICIT, "handshake_rate": self.RATE})
+        for _ in range(self.RATE):
+            self.serves(source="127.0.1.1")
+        for _ in range(2):
+            with self.assertRaises((ssl.SSLError, ConnectionError)):
+                self.client(source="127.0.1.1")
+        self.serves(source="127.0.2.1")
+        self.counted(2, "tls_handshakes_total", result="rate_limited")
+        self.counted(2, "connections_rejected_total", reason="handshake_rate")
+        self.counted(self.RATE + 1, "connections_accepted_total")
+
+    def test_networks(self):
+        """A /24 has one share, on each reactor; and so has what a client of IPv6 owns."""
+        self.start({**STARTTLS, "handshake_rate": self.RATE},
+                   {**STARTTLS, "handshake_rate": self.RATE, "address": harness.free_ipv6_address()},
+                   server={"reactors": 1})
+
+        def served(listener, source):
+            with self.proxy.client(listener, source=source) as client:
+                client.ehlo()
+                client.send(b"STARTTLS\r\n")
+                return client.reply().code == 220
+
+        self.assertEqual([served(0, f"127.0.1.{n}") for n in range(1, 6)], [True] * self.RATE + [False] * 2)
+        self.assertEqual([served(0, f"127.0.{n}.1") for n in range(2, 6)], [True] * 4)
+        self.assertEqual([served(1, None) for n in range(1, 6)], [True] * self.RATE + [False] * 2)
+
+
 class Time(TestCase):
     def test_handshake_timeout(self):
         patience = harness.duration(0.3)

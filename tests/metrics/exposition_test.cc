@@ -105,6 +105,7 @@ ringmx_connections_current{listener="mx"} 1
 ringmx_connections_rejected_total{listener="mx",reason="session_limit"} 0
 ringmx_connections_rejected_total{listener="mx",reason="descriptors"} 1
 ringmx_connections_rejected_total{listener="mx",reason="draining"} 0
+ringmx_connections_rejected_total{listener="mx",reason="handshake_rate"} 0
 # HELP ringmx_commands_total Commands received from clients.
 # TYPE ringmx_commands_total counter
 ringmx_commands_total{verb="mail"} 5
@@ -248,7 +249,8 @@ ringmx_tls_handshakes_total{listener="mx",result="ok",version="TLSv1.3",resumed=
   EXPECT_THAT(of_clients,
               testing::EndsWith("{listener=\"mx\",result=\"internal\"} 0\n"
                                 "ringmx_tls_handshakes_total{listener=\"mx\",result=\"peer_lost\"} 6\n"
-                                "ringmx_tls_handshakes_total{listener=\"mx\",result=\"timeout\"} 0\n"));
+                                "ringmx_tls_handshakes_total{listener=\"mx\",result=\"timeout\"} 0\n"
+                                "ringmx_tls_handshakes_total{listener=\"mx\",result=\"rate_limited\"} 0\n"));
   const std::string of_upstreams = lines_with(page, "upstream_tls_handshakes_total");
   EXPECT_THAT(of_upstreams, HasSubstr("{upstream=\"mta\",result=\"ok\"} 8\n"));
   EXPECT_THAT(of_upstreams, HasSubstr("{upstream=\"mta\",result=\"wrong_name\"} 9\n"));

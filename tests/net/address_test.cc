@@ -2,8 +2,12 @@
 #include "net/address.h"
 
 #include <arpa/inet.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <array>
 #include <cstddef>
 #include <cstring>
 #include <string>
@@ -68,6 +72,21 @@ TEST(Address, LongestUnixPath) {
   EXPECT_EQ(address->text(), "unix:" + longest);
   EXPECT_LE(address->size(), sizeof(sockaddr_un));
   EXPECT_FALSE(Address::unix_path(longest + "x"));
+}
+
+TEST(Address, Hosts) {
+  EXPECT_THAT(Address::ip("192.0.2.1", 25)->host(), testing::ElementsAre(192, 0, 2, 1));
+  EXPECT_THAT(Address::ip("2001:db8::1", 25)->host(),
+              testing::ElementsAre(0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1));
+  EXPECT_TRUE(Address::unix_path("/run/mta.sock")->host().empty());
+}
+
+TEST(Address, Peers) {
+  std::array<int, 2> pair{};
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, pair.data()), 0);
+  EXPECT_TRUE(Address::peer_of(pair[0])->is_unix());
+  for (const int fd : pair) close(fd);
+  EXPECT_FALSE(Address::peer_of(pair[0]));
 }
 
 // Upstreams and listeners keep copies.

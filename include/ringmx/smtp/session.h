@@ -145,6 +145,8 @@ namespace replies {
 inline constexpr std::string_view ok = "250 2.0.0 Ok\r\n";
 inline constexpr std::string_view bye = "221 2.0.0 Bye\r\n";
 inline constexpr std::string_view ready_for_tls = "220 2.0.0 Ready to start TLS\r\n";
+inline constexpr std::string_view too_many_handshakes =
+    "454 4.7.0 TLS not available: too many handshakes from your network, try again later\r\n";
 inline constexpr std::string_view shutting_down =
     "421 4.3.2 Service shutting down, closing transmission channel\r\n";
 inline constexpr std::string_view too_many_connections =
