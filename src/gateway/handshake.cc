@@ -119,6 +119,8 @@ void Handshake::finish() {
         {tls::Reason::internal, tls::Alert::none, "the kernel does not do this connection's records"});
   }
   const bool in_kernel = wanted && !fallback;
+  const auto side = role_ == tls::Role::server ? metrics::Side::client : metrics::Side::upstream;
+  BadRecords& bad_records = counters_.bad_records[side];
   if (in_kernel) {
     using net::TlsDirection;
     const int fd = stream_.fd();
@@ -128,11 +130,10 @@ void Handshake::finish() {
       return fail({tls::Reason::internal, tls::Alert::none, "the kernel refused this connection's keys"});
     }
     if (keys.receive.version() == tls::Version::tls13) net::expect_no_tls_padding(fd);
-    stream_.secure(std::make_unique<KernelTlsRecords>(fd, keys, role_, counters_.key_updates));
+    stream_.secure(std::make_unique<KernelTlsRecords>(fd, keys, role_, counters_.key_updates, bad_records));
   } else {
-    stream_.secure(std::make_unique<UserTlsRecords>(keys, role_));
+    stream_.secure(std::make_unique<UserTlsRecords>(keys, role_, bad_records));
   }
-  const auto side = role_ == tls::Role::server ? metrics::Side::client : metrics::Side::upstream;
   counters_.tls_connections[side][version()][static_cast<metrics::TlsCipher>(cipher)][flag(in_kernel)].add();
   give_back();
   owner_.handshake_done(*this);

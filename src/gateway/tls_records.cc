@@ -8,6 +8,28 @@
 
 namespace ringmx::gateway {
 
+namespace {
+
+metrics::BadRecord bad_record(tls::Alert alert) noexcept {
+  using metrics::BadRecord;
+  switch (alert) {
+    case tls::Alert::bad_record_mac:
+      return BadRecord::bad_record_mac;
+    case tls::Alert::record_overflow:
+      return BadRecord::record_overflow;
+    case tls::Alert::unexpected_message:
+      return BadRecord::unexpected_message;
+    case tls::Alert::illegal_parameter:
+      return BadRecord::illegal_parameter;
+    case tls::Alert::no_renegotiation:
+      return BadRecord::no_renegotiation;
+    default:
+      return BadRecord::decode_error;
+  }
+}
+
+}  // namespace
+
 net::UserRecords::Opened UserTlsRecords::open(std::span<char>& wire) {
   const tls::Records::Opened opened = records_.open(wire);
   switch (opened.event) {
@@ -18,6 +40,7 @@ net::UserRecords::Opened UserTlsRecords::open(std::span<char>& wire) {
     case tls::Records::Event::closed:
       return {Event::end, {}};
     case tls::Records::Event::failed:
+      bad_records_[opened.from_peer ? metrics::BadRecord::alert_from_peer : bad_record(opened.failure)].add();
       // To an alert of the peer's there is nothing to be said.
       last_ = opened.from_peer ? tls::Alert::close_notify : opened.failure;
       return {Event::failed, {}};
@@ -42,6 +65,7 @@ net::KernelRecords::Event KernelTlsRecords::received(std::uint8_t type, std::str
     case tls::Control::Kind::close_notify:
       return Event::end;
     case tls::Control::Kind::alert:
+      bad_records_[metrics::BadRecord::alert_from_peer].add();
       return Event::failed;
     case tls::Control::Kind::key_update:
     case tls::Control::Kind::key_update_requested:
@@ -49,6 +73,7 @@ net::KernelRecords::Event KernelTlsRecords::received(std::uint8_t type, std::str
       key_update_due_ |= control.kind == tls::Control::Kind::key_update_requested;
       return Event::none;
     case tls::Control::Kind::error:
+      bad_records_[bad_record(control.alert)].add();
       return failed(control.alert);
   }
   return Event::none;
@@ -73,6 +98,7 @@ void KernelTlsRecords::rejected(int error) {
   last_ = error == EBADMSG    ? tls::Alert::bad_record_mac
           : error == EMSGSIZE ? tls::Alert::record_overflow
                               : tls::Alert::decode_error;
+  bad_records_[bad_record(last_)].add();
 }
 
 net::KernelRecords::Record KernelTlsRecords::due() {

@@ -14,16 +14,20 @@ namespace ringmx::gateway {
 
 // TLS for a net::Stream: the two rooms know nothing of each other, and meet here.
 
+using BadRecords = metrics::ByLabel<metrics::BadRecord>;
+
 // Sealed and opened here.
 class UserTlsRecords final : public net::UserRecords {
  public:
-  UserTlsRecords(const tls::SessionKeys& keys, tls::Role role) : records_(keys, role) {}
+  UserTlsRecords(const tls::SessionKeys& keys, tls::Role role, BadRecords& bad_records)
+      : records_(keys, role), bad_records_(bad_records) {}
   Opened open(std::span<char>& wire) override;
   Sealed seal(std::span<const std::string_view> pieces, std::span<char> out) override;
   std::size_t seal_end(std::span<char> out) override;
 
  private:
   tls::Records records_;
+  BadRecords& bad_records_;
   tls::Alert last_ = tls::Alert::close_notify;  // what the last record says
 };
 
@@ -32,8 +36,13 @@ class KernelTlsRecords final : public net::KernelRecords {
  public:
   using KeyUpdates = metrics::ByLabel<metrics::KeyUpdate>;
   // `fd`: a socket whose records are the kernel's. Outlived by it.
-  KernelTlsRecords(int fd, const tls::SessionKeys& keys, tls::Role role, KeyUpdates& key_updates)
-      : fd_(fd), key_updates_(key_updates), reader_(keys.receive.version(), role), secrets_(keys.secrets) {}
+  KernelTlsRecords(int fd, const tls::SessionKeys& keys, tls::Role role, KeyUpdates& key_updates,
+                   BadRecords& bad_records)
+      : fd_(fd),
+        key_updates_(key_updates),
+        bad_records_(bad_records),
+        reader_(keys.receive.version(), role),
+        secrets_(keys.secrets) {}
   Event received(std::uint8_t type, std::string_view content) override;
   void rejected(int error) override;
   Record due() override;
@@ -46,6 +55,7 @@ class KernelTlsRecords final : public net::KernelRecords {
 
   int fd_;
   KeyUpdates& key_updates_;
+  BadRecords& bad_records_;
   tls::ControlReader reader_;
   std::optional<tls::TrafficSecrets> secrets_;
   tls::Alert last_ = tls::Alert::close_notify;

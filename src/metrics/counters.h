@@ -138,9 +138,21 @@ enum class KtlsFallback : std::uint8_t {
   count
 };                                                               // ktls_fallback_total{reason}
 enum class KeyUpdate : std::uint8_t { rekeyed, closed, count };  // tls_key_updates_total{result}
-inline constexpr std::size_t verb_slots = 24;                    // >= smtp::verb_count
-inline constexpr std::size_t stage_slots = 12;                   // >= smtp::stage_count
-inline constexpr std::size_t reply_classes = 4;                  // 2xx 3xx 4xx 5xx
+// Why a connection whose handshake was done could not be read any further: by the alert that it was ended
+// with, or because the peer ended it so.
+enum class BadRecord : std::uint8_t {
+  bad_record_mac,
+  record_overflow,
+  unexpected_message,
+  decode_error,
+  illegal_parameter,
+  no_renegotiation,
+  alert_from_peer,
+  count
+};                                               // tls_bad_records_total{reason}
+inline constexpr std::size_t verb_slots = 24;    // >= smtp::verb_count
+inline constexpr std::size_t stage_slots = 12;   // >= smtp::stage_count
+inline constexpr std::size_t reply_classes = 4;  // 2xx 3xx 4xx 5xx
 
 template <class Enum, class T = Counter>
 class ByLabel {
@@ -216,6 +228,7 @@ struct ReactorCounters {
   ByLabel<Side, ByLabel<TlsVersion, ByLabel<TlsCipher, ByLabel<Flag>>>> tls_connections;
   ByLabel<KtlsFallback> ktls_fallbacks;
   ByLabel<KeyUpdate> key_updates;
+  ByLabel<Side, ByLabel<BadRecord>> bad_records;
   ring::ReactorStatistics uring;  // uring_*_total{reactor}
   Gauge draining;
 };

@@ -98,6 +98,9 @@ std::vector<Family> families() {
   const auto ktls = closed_set<Flag>("ktls", {"false", "true"});
   const auto fallback = closed_set<KtlsFallback>("reason", {"unavailable", "slow", "suite", "refused"});
   const auto key_update = closed_set<KeyUpdate>("result", {"rekeyed", "closed"});
+  const auto bad_record = closed_set<BadRecord>(
+      "reason", {"bad_record_mac", "record_overflow", "unexpected_message", "decode_error",
+                 "illegal_parameter", "no_renegotiation", "alert_from_peer"});
   using enum Type;
 
   // clang-format off
@@ -150,6 +153,8 @@ std::vector<Family> families() {
        {{{fallback}, [](const R& r, const I& i) -> Value { return r.ktls_fallbacks[KtlsFallback(i[0])]; }}}},
       {counter, "tls_key_updates", "Key updates of TLS 1.3 by the other side, by what was done about them.",
        {{{key_update}, [](const R& r, const I& i) -> Value { return r.key_updates[KeyUpdate(i[0])]; }}}},
+      {counter, "tls_bad_records", "Connections with TLS that ended, after their handshake, with a record that made no sense or said that something had failed, by reason.",
+       {{{side, bad_record}, [](const R& r, const I& i) -> Value { return r.bad_records[Side(i[0])][BadRecord(i[1])]; }}}},
       {counter, "uring_submissions", "Operations submitted to the ring.",
        {{{}, [](const R& r, const I&) -> Value { return r.uring.submissions; }, Over::each}}},
       {counter, "uring_enters", "Calls of io_uring_enter.",

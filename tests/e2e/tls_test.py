@@ -35,6 +35,7 @@ ALERT = 21  # type of a record
 HANDSHAKE = 22
 DATA = 23
 UNEXPECTED_MESSAGE = 10  # an alert
+NO_RENEGOTIATION = 100
 
 
 def shows(*names, folder=CERTIFICATES):
@@ -425,6 +426,7 @@ class Wire(harness.Client):
     """A client whose handshake is in the test's hands, flight by flight."""
 
     done = False  # the handshake
+    heard = b""  # in it, beginning with a ServerHello
 
     def __init__(self, proxy, listener=0, version=None, context=None):
         implicit = proxy.listeners[listener].get("implicit_tls", False)
@@ -446,6 +448,7 @@ class Wire(harness.Client):
                     octets = self.socket.recv(65536)
                     if not octets:
                         raise Closed("closed within the handshake") from None
+                    self.heard += octets
                     self.incoming.write(octets)
                     continue
             return self.outgoing.read()
@@ -504,8 +507,11 @@ class Records:
     def next_keys(self):
         self.use(self.expand(b"traffic upd", hashlib.new(self.hash).digest_size))
 
+    def _nonce(self):
+        return (int.from_bytes(self.iv, "big") ^ self.sequence).to_bytes(12, "big")
+
     def _crypt(self, encrypt, header, text, tag=b""):
-        nonce = (int.from_bytes(self.iv, "big") ^ self.sequence).to_bytes(12, "big")
+        nonce = self._nonce()
         self.sequence += 1
         crypto, context, size = self.crypto, self.context, ctypes.c_int()
         cipher = ctypes.c_void_p(crypto.EVP_aes_128_gcm() if self.key_size == 16 else crypto.EVP_aes_256_gcm())
@@ -532,26 +538,62 @@ class Records:
         return plain[-1], plain[:-1]
 
 
+class Records12(Records):
+    """Likewise of TLS 1.2 (RFC 5246 6.3, RFC 5288 3)."""
+
+    SUITES = {"ECDHE-ECDSA-AES128-GCM-SHA256": ("sha256", 16), "ECDHE-ECDSA-AES256-GCM-SHA384": ("sha384", 32)}
+
+    def __init__(self, suite, secret, randoms, side):
+        self.randoms, self.side = randoms, side
+        super().__init__(suite, secret)
+
+    def use(self, secret):
+        size, seed = self.key_size, b"key expansion" + self.randoms
+        block, a = b"", seed
+        while len(block) < 2 * size + 8:
+            a = hmac.digest(secret, a, self.hash)
+            block += hmac.digest(secret, a + seed, self.hash)
+        self.key = block[self.side * size:][:size]
+        self.iv = block[2 * size + 4 * self.side:][:4]
+        self.sequence = 1  # Finished was the first
+
+    def _nonce(self):
+        return self.iv + self.sequence.to_bytes(8, "big")
+
+    def seal(self, kind, content):
+        explicit = self.sequence.to_bytes(8, "big")
+        sealed = self._crypt(1, explicit + struct.pack("!BHH", kind, 0x303, len(content)), content)
+        return struct.pack("!BHH", kind, 0x303, 8 + len(sealed)) + explicit + sealed
+
+    def open(self, header, body):
+        authenticated = self.sequence.to_bytes(8, "big") + header[:3] + struct.pack("!H", len(body) - 24)
+        return header[0], self._crypt(0, authenticated, body[8:-16], body[-16:])
+
+
 class ByHand(Wire):
     """In TLS 1.3, with what follows the handshake by hand. `send` seals data; `input` is what was opened."""
 
+    VERSION = ssl.TLSVersion.TLSv1_3
     wire = None  # what came, sealed
 
     def __init__(self, proxy, listener=0):
         log = harness.temporary_directory() / "keys"
-        context = client_context(ssl.TLSVersion.TLSv1_3)
+        context = client_context(self.VERSION)
         context.keylog_filename = str(log)
         super().__init__(proxy, listener, context=context)
         self.shake_hands()
-        secrets = {line.split()[0]: bytes.fromhex(line.split()[2]) for line in log.read_text().splitlines()
-                   if not line.startswith("#")}
-        self.transmit = Records(self.tls.cipher()[0], secrets["CLIENT_TRAFFIC_SECRET_0"])
-        self.receive = Records(self.tls.cipher()[0], secrets["SERVER_TRAFFIC_SECRET_0"])
+        self.use({words[0]: [bytes.fromhex(word) for word in words[1:]]
+                  for words in map(str.split, log.read_text().splitlines()) if words[0] != "#"})
+        log.unlink()
         self.wire = self.incoming.read()
         self.key_updates = 0  # of the peer
         self.alerts = []
         if proxy.listeners[listener].get("implicit_tls"):
             self.expect(220)
+
+    def use(self, secrets):
+        self.transmit = Records(self.tls.cipher()[0], secrets["CLIENT_TRAFFIC_SECRET_0"][1])
+        self.receive = Records(self.tls.cipher()[0], secrets["SERVER_TRAFFIC_SECRET_0"][1])
 
     def record(self, kind, content):
         return self.transmit.seal(kind, content)
@@ -587,6 +629,16 @@ class ByHand(Wire):
             if not octets:
                 return False
             self.wire += octets
+
+
+class ByHand12(ByHand):
+    VERSION = ssl.TLSVersion.TLSv1_2
+
+    def use(self, secrets):
+        client_random, secret = secrets["CLIENT_RANDOM"]
+        randoms = self.heard[11:43] + client_random
+        self.transmit = Records12(self.tls.cipher()[0], secret, randoms, 0)
+        self.receive = Records12(self.tls.cipher()[0], secret, randoms, 1)
 
 
 def fatal_alert(octets):
@@ -868,14 +920,82 @@ class Misuse(TestCase):
                     continue
                 with self.assertRaises(Closed):
                     hand.reply()
+            # Of TLS 1.2 there are two kinds.
+            for flood in (lambda hand: hand.record(DATA, b""), lambda hand: hand.record(ALERT, b"\1\x5a")):
+                hand = ByHand12(self.proxy, listener)
+                self.addCleanup(hand.close)
+                hand.ehlo()
+                for _ in range(3):
+                    hand.socket.sendall(flood(hand))
+                    hand.command("NOOP", 250)
+                with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                    hand.socket.sendall(b"".join(flood(hand) for _ in range(5000)))
+                with self.assertRaises(Closed):
+                    hand.reply()
         self.no_session_left()
         self.serves()
+
+    def test_renegotiations(self):
+        """The first attempt is the end, however many there are and whatever part of one comes."""
+        self.start(STARTTLS, IMPLICIT, tls={"ktls": "off"})
+        hello = b"\1\0\0\x2b\3\3" + bytes(32) + b"\0\0\2\xc0\x2b\1\0\0\0"
+        count = 0
+        for listener in (0, 1):
+            for content in (hello, hello[:1], b"\0\0\0\0", b""):  # HelloRequest; an empty record
+                hand = ByHand12(self.proxy, listener)
+                self.addCleanup(hand.close)
+                hand.ehlo()
+                with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                    hand.socket.sendall(b"".join(hand.record(HANDSHAKE, content) for _ in range(1000)))
+                with self.assertRaises(Closed):
+                    hand.reply()
+                self.assertIn(hand.alerts, ([NO_RENEGOTIATION], []))  # unless the reset was faster
+                count += 1
+                self.counted(count, "tls_bad_records_total", side="client", reason="no_renegotiation")
+            hand = ByHand12(self.proxy, listener)
+            self.addCleanup(hand.close)
+            hand.ehlo()
+            hand.socket.sendall(hand.record(HANDSHAKE, hello))
+            hand.expect_close()
+            self.assertEqual(hand.alerts, [NO_RENEGOTIATION])
+            count += 1
+        self.counted(2 * 5, "tls_handshakes_total", result="ok")
+        self.no_session_left()
+        self.serves()
+
+    def test_bad_records_are_counted(self):
+        """By reason, whoever does the records; and the client is told."""
+        for ktls in ("off", "auto"):
+            self.start(STARTTLS, IMPLICIT, tls={"ktls": ktls})
+            expected = {}
+            for kind in (ByHand, ByHand12):
+                for listener in (0, 1):
+                    for reason, alert, octets in (
+                            ("bad_record_mac", 20, lambda hand: hand.record(DATA, b"NOOP\r\n")[:-1] + b"\0\0"),
+                            ("record_overflow", 22, lambda hand: b"\x17\3\3\x48\1" + bytes(0x4801)),
+                            ("decode_error", 50, lambda hand: b"\x17\4\3\0\x20" + bytes(32)),
+                            ("unexpected_message", 10, lambda hand: hand.record(99, b"?")),
+                            ("alert_from_peer", None, lambda hand: hand.record(ALERT, b"\2\x50"))):
+                        hand = kind(self.proxy, listener)
+                        self.addCleanup(hand.close)
+                        hand.ehlo()
+                        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                            hand.socket.sendall(octets(hand))
+                        with self.assertRaises(Closed):
+                            hand.reply()
+                        if ktls == "off":
+                            if hand.alerts or alert is None:
+                                self.assertEqual(hand.alerts, [alert] if alert else [0])
+                            expected[reason] = expected.get(reason, 0) + 1
+                            self.counted(expected[reason], "tls_bad_records_total", side="client", reason=reason)
+            self.counted(20, "tls_bad_records_total", side="client")
+            self.assertEqual(self.total("tls_bad_records_total", side="upstream"), 0)
 
     def test_empty_records(self):
         """32 in a row, and any number between others (RFC 8446 5.4)."""
         self.start(STARTTLS, IMPLICIT, tls={"ktls": "off"})
-        for listener in (0, 1):
-            hand = ByHand(self.proxy, listener)
+        for listener, kind in ((0, ByHand), (1, ByHand), (0, ByHand12), (1, ByHand12)):
+            hand = kind(self.proxy, listener)
             self.addCleanup(hand.close)
             hand.ehlo()
             for _ in range(10):

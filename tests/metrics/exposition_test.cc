@@ -265,6 +265,7 @@ TEST(Exposition, WhoDoesTheRecords) {
   s.second.tls_connections[Side::upstream][TlsVersion::tls12][TlsCipher::aes_128_gcm][Flag::no].add(4);
   s.first.ktls_fallbacks[KtlsFallback::suite].add(5);
   s.first.key_updates[KeyUpdate::closed].add(6);
+  s.first.bad_records[Side::upstream][BadRecord::record_overflow].add(7);
   const std::string page = expose(s.sources, Format::prometheus_text);
   const std::string connections = lines_with(page, "tls_connections_total");
   EXPECT_EQ(lines_of(connections).size(), 1U + 2 * 2 * 3 * 2);
@@ -283,6 +284,9 @@ ringmx_ktls_fallback_total{reason="refused"} 0
 ringmx_tls_key_updates_total{result="rekeyed"} 0
 ringmx_tls_key_updates_total{result="closed"} 6
 )");
+  const std::string bad = lines_with(page, "tls_bad_records_total");
+  EXPECT_EQ(lines_of(bad).size(), 1U + 2 * 7);
+  EXPECT_THAT(bad, HasSubstr("{side=\"upstream\",reason=\"record_overflow\"} 7\n"));
 }
 
 TEST(Exposition, HandshakeDurations) {
