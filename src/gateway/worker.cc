@@ -184,7 +184,7 @@ bool Worker::may_shake_hands(ListenerContext& listener, int fd) {
   if (!peer) return true;  // it has gone, and will not shake hands
   const std::span<const std::uint8_t> host = peer->host();
   if (host.empty()) return true;  // a unix socket has no networks
-  const policy::Network network =
+  const policy::NetworkKey network =
       host.size() == 4 ? policy::network_of_ipv4(host.first<4>()) : policy::network_of_ipv6(host.first<16>());
   if (listener.handshakes->take(network, reactor_.now().time_since_epoch().count())) return true;
   listener.counters->handshake_failures[metrics::HandshakeFailure::rate_limited].add();

@@ -8,7 +8,7 @@ namespace ringmx::policy {
 namespace {
 
 // Nobody sends from a multicast address (ff00::/8): there IPv4 gets in nobody's way.
-constexpr Network ipv4_networks = 0xffff'0000'0000'0000;
+constexpr NetworkKey ipv4_networks = 0xffff'0000'0000'0000;
 
 // Each bit of the result hangs on each bit of `x` (the finalizer of splitmix64).
 constexpr std::uint64_t mix(std::uint64_t x) {
@@ -17,26 +17,26 @@ constexpr std::uint64_t mix(std::uint64_t x) {
   return x ^ x >> 31;
 }
 
-constexpr Network big_endian(std::span<const std::uint8_t> octets) {
-  Network number = 0;
+constexpr NetworkKey big_endian(std::span<const std::uint8_t> octets) {
+  NetworkKey number = 0;
   for (const std::uint8_t octet : octets) number = number << 8 | octet;
   return number;
 }
 
 }  // namespace
 
-Network network_of_ipv4(std::span<const std::uint8_t, 4> address) {
+NetworkKey network_of_ipv4(std::span<const std::uint8_t, 4> address) {
   return ipv4_networks | big_endian(address.first<3>());
 }
 
-Network network_of_ipv6(std::span<const std::uint8_t, 16> address) {
+NetworkKey network_of_ipv6(std::span<const std::uint8_t, 16> address) {
   return big_endian(address.first<8>());
 }
 
 NetworkRateLimit::NetworkRateLimit(const Rate& rate, std::uint64_t seed, std::size_t capacity)
     : rate_(rate), seed_(seed), sets_(std::bit_ceil(std::max<std::size_t>(capacity / ways, 1))) {}
 
-bool NetworkRateLimit::take(Network network, std::int64_t now) {
+bool NetworkRateLimit::take(NetworkKey network, std::int64_t now) {
   // Mixed twice, with the seed in between: no difference of two networks leads to one place whatever it is.
   std::array<Entry, ways>& entries = sets_[mix(mix(network) ^ seed_) & (sets_.size() - 1)].entries;
   Entry* fullest = &entries[0];

@@ -44,9 +44,9 @@ class TokenBucket {
 };
 
 // What one client owns of the address space, as a number: an IPv4 /24 or an IPv6 /64.
-using Network = std::uint64_t;
-Network network_of_ipv4(std::span<const std::uint8_t, 4> address);
-Network network_of_ipv6(std::span<const std::uint8_t, 16> address);
+using NetworkKey = std::uint64_t;
+NetworkKey network_of_ipv4(std::span<const std::uint8_t, 4> address);
+NetworkKey network_of_ipv6(std::span<const std::uint8_t, 16> address);
 
 // A bucket for each network. Its memory is what it is made with: a network takes the place of the one that
 // comes nearest to having a full bucket, which is what all have that nobody remembers. So the busiest ones
@@ -58,11 +58,11 @@ class NetworkRateLimit {
   // `seed` is not to be guessed: it keeps anybody from choosing networks that are kept in one place.
   NetworkRateLimit(const Rate& rate, std::uint64_t seed, std::size_t capacity = default_capacity);
   // False: it has had its share.
-  bool take(Network network, std::int64_t now);
+  bool take(NetworkKey network, std::int64_t now);
 
  private:
   struct Entry {
-    Network network = 0;
+    NetworkKey network = 0;
     TokenBucket bucket;
   };
   static constexpr std::size_t ways = 4;  // a cache line

@@ -14,7 +14,7 @@ namespace {
 constexpr std::int64_t minute = 60'000;
 constexpr std::int64_t start = 1'000'000'007;  // some uptime
 
-Network ipv4(std::uint8_t a, std::uint8_t b, std::uint8_t c, std::uint8_t d) {
+NetworkKey ipv4(std::uint8_t a, std::uint8_t b, std::uint8_t c, std::uint8_t d) {
   return network_of_ipv4(std::array{a, b, c, d});
 }
 
@@ -47,7 +47,7 @@ TEST(TokenBucket, EveryRateIsKeptOverAnyTime) {
   }
 }
 
-TEST(Network, WhatAClientOwns) {
+TEST(NetworkKey, WhatAClientOwns) {
   EXPECT_EQ(ipv4(192, 0, 2, 0), ipv4(192, 0, 2, 255));
   EXPECT_NE(ipv4(192, 0, 2, 0), ipv4(192, 0, 3, 0));
   std::array<std::uint8_t, 16> a{0x20, 1, 0xd, 0xb8, 0, 0, 0, 1};
@@ -74,17 +74,17 @@ TEST(NetworkRateLimit, EachHasItsOwn) {
 
 TEST(NetworkRateLimit, WhoIsAtTheLimitStaysThereWhateverComesBetween) {
   NetworkRateLimit limit(Rate::per_minute(100), 42, 64);
-  const Network busy = ipv4(192, 0, 2, 1);
+  const NetworkKey busy = ipv4(192, 0, 2, 1);
   while (limit.take(busy, start)) {
   }
   // A thousand times as many networks as there is room for.
-  for (Network other = 0; other < 64'000; ++other) EXPECT_TRUE(limit.take(other, start));
+  for (NetworkKey other = 0; other < 64'000; ++other) EXPECT_TRUE(limit.take(other, start));
   EXPECT_FALSE(limit.take(busy, start));
 }
 
 TEST(NetworkRateLimit, FullBucketsMakeRoomFirst) {
   NetworkRateLimit limit(Rate::per_minute(2), 42, 4);  // one place for all
-  for (Network n = 1; n <= 4; ++n) {
+  for (NetworkKey n = 1; n <= 4; ++n) {
     EXPECT_TRUE(limit.take(n, start));
     EXPECT_TRUE(limit.take(n, start + static_cast<std::int64_t>(n)));
   }
@@ -98,8 +98,8 @@ TEST(NetworkRateLimit, TheSeedScatters) {
   std::set<bool> outcomes;
   for (std::uint64_t seed = 0; seed < 64; ++seed) {
     NetworkRateLimit limit(Rate::per_minute(1), seed, 8);
-    for (Network n = 0; n < 5; ++n) limit.take(n, start);  // five to two places of four
-    outcomes.insert(limit.take(0, start));                 // forgotten if all went to one
+    for (NetworkKey n = 0; n < 5; ++n) limit.take(n, start);  // five to two places of four
+    outcomes.insert(limit.take(0, start));                    // forgotten if all went to one
   }
   EXPECT_EQ(outcomes.size(), 2U);
 }
