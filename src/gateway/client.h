@@ -128,6 +128,7 @@ class Client final : private net::Stream::Owner, private Lessee, private Handsha
   void stream_sent() override;
   void stream_closed() override;
   void upstream_ready(UpstreamConnection& connection) override;
+  void upstream_replaced(UpstreamConnection& connection) override { upstream_ = &connection; }
   void upstream_unavailable() override;
   void upstream_replied(smtp::Stage stage, const smtp::Reply& reply) override;
   void upstream_sent() override;

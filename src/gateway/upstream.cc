@@ -34,6 +34,13 @@ ConnectResult connect_result(int error) noexcept {
   }
 }
 
+bool is_of_certificate(metrics::HandshakeFailure failure) noexcept {
+  using metrics::HandshakeFailure;
+  return failure == HandshakeFailure::no_certificate || failure == HandshakeFailure::unknown_ca ||
+         failure == HandshakeFailure::expired_certificate || failure == HandshakeFailure::wrong_name ||
+         failure == HandshakeFailure::bad_certificate;
+}
+
 }  // namespace
 
 UpstreamConnection::UpstreamConnection(UpstreamPool& pool, net::StreamMemory memory,
@@ -96,7 +103,7 @@ void UpstreamConnection::hello_accepted() {
   const smtp::StartTls wanted = pool_.config_.starttls;
   if (secured_ || wanted == smtp::StartTls::off) return ready();
   const bool optional = wanted == smtp::StartTls::optional;
-  if (optional && pool_.reactor_.now() < pool_.in_clear_until_) return ready();
+  if (optional && (in_clear_ || pool_.reactor_.now() < pool_.in_clear_until_)) return ready();
   if (capabilities_.extensions.has(smtp::Extension::starttls)) {
     move_to(State::starttls);
     return command(Stage::starttls, "STARTTLS\r\n");
@@ -135,7 +142,26 @@ void UpstreamConnection::handshake_failed(const Handshake& handshake) {
   pool_.counters_.handshake_failures[handshake.failure()].add();
   pool_.log_.line("upstream " + pool_.config_.name + " (" + pool_.address_.text() +
                   "): " + handshake.failure_report());
-  fail_to_connect(ConnectResult::tls);
+  // To go on in clear text would make nothing of the verification that was asked for.
+  const bool refused =
+      pool_.config_.verify != tls::ClientSettings::Verify::none && is_of_certificate(handshake.failure());
+  fail_to_secure(refused ? WithoutTls::never : WithoutTls::at_once);
+}
+
+// The lessee need not notice: nothing was said to it yet, and the upstream is there.
+void UpstreamConnection::fail_to_secure(WithoutTls without) {
+  if (pool_.config_.starttls != smtp::StartTls::optional) without = WithoutTls::never;
+  if (without != WithoutTls::never) {
+    pool_.in_clear_until_ = pool_.reactor_.now() + pool_.config_.retry_after;
+  }
+  if (without != WithoutTls::at_once || lessee_ == nullptr) return fail_to_connect(ConnectResult::tls);
+  pool_.counters_.connects[ConnectResult::tls].add();
+  Lessee& lessee = *std::exchange(lessee_, nullptr);
+  drop();
+  UpstreamConnection* const next = pool_.connect(lessee);
+  if (next == nullptr) return lessee.upstream_unavailable();
+  next->in_clear_ = true;
+  lessee.upstream_replaced(*next);
 }
 
 void UpstreamConnection::ready() {
@@ -149,7 +175,6 @@ void UpstreamConnection::ready() {
 void UpstreamConnection::fail_to_connect(ConnectResult result) {
   pool_.counters_.connects[result].add();
   pool_.avoid_until_ = pool_.reactor_.now() + pool_.config_.retry_after;
-  if (result == ConnectResult::tls) pool_.in_clear_until_ = pool_.avoid_until_;
   Lessee* lessee = std::exchange(lessee_, nullptr);
   drop();
   if (lessee != nullptr) lessee->upstream_unavailable();
@@ -237,7 +262,11 @@ void UpstreamConnection::quit() {
 void UpstreamConnection::lose(UpstreamLoss loss) {
   if (state_ == State::closing) return;
   if (state_ < State::idle) {
-    if (state_ == State::starttls || state_ == State::handshake) return fail_to_connect(ConnectResult::tls);
+    if (state_ == State::starttls || state_ == State::handshake) {
+      const bool gone =
+          loss == UpstreamLoss::closed || loss == UpstreamLoss::timeout || loss == UpstreamLoss::error;
+      return fail_to_secure(gone ? WithoutTls::at_once : WithoutTls::next_time);
+    }
     return fail_to_connect(loss == UpstreamLoss::timeout ? ConnectResult::timeout
                                                          : ConnectResult::bad_greeting);
   }
@@ -310,7 +339,7 @@ bool UpstreamConnection::handle_reply(Stage stage, const smtp::Reply& reply) {
                  reply.code != 421) {
         ready();
       } else {
-        fail_to_connect(ConnectResult::tls);
+        fail_to_secure(WithoutTls::next_time);
       }
       break;
     case State::leased:

@@ -28,6 +28,8 @@ class Lessee {
   virtual ~Lessee() = default;
   // The connection that was asked for is there.
   virtual void upstream_ready(UpstreamConnection& connection) = 0;
+  // It could not be made in this way; in its place this one is being made.
+  virtual void upstream_replaced(UpstreamConnection& connection) = 0;
   // It could not be made; the lease is over.
   virtual void upstream_unavailable() = 0;
   virtual void upstream_replied(smtp::Stage stage, const smtp::Reply& reply) = 0;
@@ -106,6 +108,9 @@ class UpstreamConnection final : private net::Stream::Owner, private Handshake::
   void ready();
   void lose(metrics::UpstreamLoss loss);
   void fail_to_connect(metrics::ConnectResult result);
+  // Where TLS is optional: how it is to be done without, now that it has failed.
+  enum class WithoutTls : std::uint8_t { at_once, next_time, never };
+  void fail_to_secure(WithoutTls without);
   void set_timer();
   [[nodiscard]] ring::Duration patience(smtp::Stage stage) const noexcept;
   void move_to(State state) noexcept;
@@ -124,7 +129,8 @@ class UpstreamConnection final : private net::Stream::Owner, private Handshake::
   Lessee* lessee_ = nullptr;
   State state_ = State::connecting;
   bool awaiting_message_ = false;
-  bool secured_ = false;  // by TLS
+  bool secured_ = false;   // by TLS
+  bool in_clear_ = false;  // whatever is configured: TLS has just failed
   std::uint32_t transactions_ = 0;
   std::uint32_t errors_ = 0;  // refusals since the last message it took
   std::uint32_t index_ = 0;   // in UpstreamPool::connections_

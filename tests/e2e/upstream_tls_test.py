@@ -431,15 +431,14 @@ class Failing(Base):
     def test_optional_goes_on_in_clear_text_for_a_while(self):
         """Whichever way the beginning of TLS has failed; and then it is tried again."""
         def check(upstream, proxy):
-            with proxy.client() as client:
-                client.ehlo()
-                client.command("MAIL FROM:<sender@example.test>", 250)
-                client.command("RCPT TO:<recipient@example.test>", 451)
-                client.command("RSET", 250)
-                client.deliver(CONTENT)
-                client.quit()
-            self.assertEqual(upstream.accepted, [CONTENT])
-            self.assertNotIn(b"STARTTLS", upstream.connections[1].commands)
+            for _ in range(2):  # at once, by a second connection; by a third, since they are not reused
+                with proxy.client() as client:
+                    client.ehlo()
+                    client.deliver(CONTENT)
+                    client.quit()
+            self.assertEqual(upstream.accepted, [CONTENT] * 2)
+            self.assertEqual([b"STARTTLS" in one.commands for one in upstream.connections], [True, False, False])
+            self.assertEqual(self.connects(proxy.metrics(), "mta0"), {"tls": 1, "ok": 2})
             upstream.faults.clear()
 
             def in_tls_again():
@@ -450,8 +449,12 @@ class Failing(Base):
                 return upstream.connections[-1].tls
             harness.eventually(in_tls_again, "TLS to be tried again")
 
+        def answers_in_clear(connection, _):
+            select.select([connection.socket], [], [], harness.PATIENCE)  # its ClientHello; else it is an injection
+            connection.send(b"250 ok\r\n")
+
         ways = [("handshake", "closes", closes), ("handshake", "resets", resets), ("handshake", "is silent", is_silent),
-                ("handshake", "speaks SMTP", says(b"250 ok\r\n")), ("starttls", "closes", closes),
+                ("handshake", "speaks SMTP", answers_in_clear), ("starttls", "closes", closes),
                 ("starttls", "is silent", is_silent)]
         pairs = []
         for stage, _, fault in ways:
@@ -463,6 +466,59 @@ class Failing(Base):
             for (stage, what, _), one in zip(ways, done):
                 with self.subTest(f"{what} at {stage}"):
                     one.result()
+
+    def test_optional_and_nothing_remembered(self):
+        """retry_after = 0: each transaction tries TLS, fails, and is delivered."""
+        upstream = self.upstream({"handshake": closes}, tls=server())
+        proxy = self.ringmx([{"address": upstream.address, **OPTIONAL, "reuse": False, "retry_after": "0s"}])
+        for _ in range(3):
+            with proxy.client() as client:
+                client.ehlo()
+                client.deliver(CONTENT)
+                client.quit()
+        self.assertEqual(upstream.accepted, [CONTENT] * 3)
+        self.assertEqual([b"STARTTLS" in one.commands for one in upstream.connections], [True, False] * 3)
+
+    def test_optional_and_gone(self):
+        """In clear text it can't be reached any more: the next one is taken, or 451 said."""
+        for others in (True, False):
+            upstream = self.upstream({"handshake": lambda c, _: (c.upstream.stop(), c.close())}, tls=server())
+            sink = self.sink()
+            proxy = self.ringmx([{"address": upstream.address, **OPTIONAL}] + [sink.address] * others)
+            with proxy.client() as client:
+                client.ehlo()
+                if others:
+                    client.deliver(CONTENT)
+                    self.assertEqual(sink.messages[0].content, CONTENT)
+                else:
+                    client.command("MAIL FROM:<sender@example.test>", 250)
+                    client.command("RCPT TO:<recipient@example.test>", 451)
+                client.quit()
+            self.assertEqual(self.connects(proxy.metrics(), "mta0"), {"tls": 1, "refused": 1})
+
+    def test_optional_but_verified(self):
+        """A certificate that is refused is no reason to do without TLS, now or later."""
+        upstream = self.upstream(tls=server("stranger"))
+        proxy = self.ringmx([{"address": upstream.address, **VERIFIED, **OPTIONAL}])
+        with proxy.client() as client:
+            client.ehlo()
+            for _ in range(2):
+                client.command("MAIL FROM:<sender@example.test>", 250)
+                client.command("RCPT TO:<recipient@example.test>", 451)
+                client.command("RSET", 250)
+        self.assertEqual([one.commands[-1] for one in upstream.connections], [b"STARTTLS"] * 2)
+
+    def test_optional_and_the_client_leaves(self):
+        upstream = self.upstream({"handshake": is_silent}, tls=server())
+        proxy = self.ringmx([{"address": upstream.address, **OPTIONAL, **PATIENCE}])
+        with proxy.client() as client:
+            client.ehlo()
+            client.send(b"MAIL FROM:<sender@example.test>\r\nRCPT TO:<recipient@example.test>\r\n")
+            client.expect(250)
+            upstream.wait_until_begun("handshake")
+            client.reset()
+        harness.eventually(lambda: proxy.metrics().total("ringmx_upstream_connections_current") == 0, "its end")
+        self.assertEqual(len(upstream.connections), 1)
 
 
 def at_flight(number, act):
