@@ -168,6 +168,21 @@ metrics::Sources metric_sources(const config::Config& config,
   return sources;
 }
 
+std::vector<metrics::Certificate> certificates(const config::Config& config,
+                                               const gateway::TlsMaterial& material) {
+  std::vector<metrics::Certificate> all;
+  for (std::size_t i = 0; i < material.listeners.size(); ++i) {
+    if (material.listeners[i] == nullptr) continue;
+    std::vector<std::string_view> seen;  // one may be there for several names
+    for (const tls::Material::Certificate& c : material.listeners[i]->certificates()) {
+      if (std::find(seen.begin(), seen.end(), c.path) != seen.end()) continue;
+      seen.push_back(c.path);
+      all.push_back({config.listeners[i].name, c.path, c.not_after});
+    }
+  }
+  return all;
+}
+
 int run(const std::string& file) {
   config::Config config;
   if (!load(file, config)) return 1;
@@ -220,7 +235,8 @@ int run(const std::string& file) {
     counters.push_back(
         std::make_unique<metrics::ReactorCounters>(config.listeners.size(), config.upstreams.size()));
   }
-  const metrics::Sources sources = metric_sources(config, counters);
+  metrics::Sources sources = metric_sources(config, counters);
+  sources.certificates = [&config, &material] { return certificates(config, *material.get()); };
   const admin::Pages pages{.metrics =
                                [&sources](std::string_view accept, std::string& content_type) {
                                  const metrics::Format format = metrics::negotiate(accept);

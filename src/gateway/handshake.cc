@@ -59,6 +59,7 @@ void Handshake::stream_received(ring::Slice data) {
   std::string_view wire(data.data(), data.size());
   if (connection_->progress() == tls::Progress::done) {
     ticket_due_ = !connection_->feed_ticket(wire);
+    if (ticket_due_) return stream_.receive_at_most(static_cast<std::uint32_t>(connection_->wanted()));
     return complete();
   }
   go_on(connection_->feed(wire));
@@ -86,6 +87,13 @@ void Handshake::complete() {
   if (stream_.unsent() > 0) return;
   // (In TLS 1.2 the ticket is a part of the handshake.)
   if (ticket_due_ && facts().version == tls::Version::tls13) {
+    if (std::exchange(waiting_for_ticket_, true)) return;
+    if (!words_.empty()) {
+      connection_->say(words_);
+      has_spoken_ = true;
+      stream_.send_copy(connection_->output());
+      connection_->clear_output();
+    }
     return stream_.receive_at_most(static_cast<std::uint32_t>(connection_->wanted()));
   }
   finish();

@@ -43,8 +43,15 @@ class Handshake final : private net::Stream::Owner {
   // Its time is over: it fails.
   void expire();
   // Of a client: also takes the ticket that a server of TLS 1.3 sends behind the handshake, so that
-  // session() can be resumed. A server that sends none is waited for until the owner loses patience.
-  void await_ticket() noexcept { ticket_due_ = true; }
+  // session() can be resumed; null if there was none. Such a server may wait for its client to speak before
+  // it does: `words` are said then, behind the handshake. What it says before it has sent a ticket is
+  // early_data(), the first of what the stream's owner is to read.
+  void await_ticket(std::string_view words) {
+    ticket_due_ = true;
+    words_ = words;
+  }
+  [[nodiscard]] bool has_spoken() const noexcept { return has_spoken_; }
+  [[nodiscard]] const std::string& early_data() const noexcept { return connection_->early_data(); }
   [[nodiscard]] std::shared_ptr<const tls::Session> session() const { return connection_->session(); }
 
   [[nodiscard]] const tls::Facts& facts() const noexcept { return connection_->facts(); }
@@ -87,6 +94,9 @@ class Handshake final : private net::Stream::Owner {
   bool lost_ = false;
   bool expired_ = false;
   bool ticket_due_ = false;
+  bool waiting_for_ticket_ = false;
+  bool has_spoken_ = false;
+  std::string words_;
 };
 
 }  // namespace ringmx::gateway

@@ -137,6 +137,7 @@ class UpstreamConnection final : private net::Stream::Owner, private Handshake::
   smtp::Capabilities capabilities_;
   net::Stream stream_;
   std::unique_ptr<Handshake> handshake_;
+  std::shared_ptr<const tls::ClientContext> tls_;  // of the handshake
   smtp::Dialogue dialogue_;
   ring::TimerOf<&UpstreamConnection::on_timeout> timer_{*this};
 };
@@ -160,7 +161,10 @@ class UpstreamPool {
   ~UpstreamPool();
 
   // For handshakes from here on.
-  void use(std::shared_ptr<const tls::ClientContext> tls) noexcept { tls_ = std::move(tls); }
+  void use(std::shared_ptr<const tls::ClientContext> tls) noexcept {
+    tls_ = std::move(tls);
+    session_ = nullptr;  // it may have been verified by other rules
+  }
 
   // A connection at rest, or null. `lessee` has it until it releases, abandons or drops it, or
   // loses it.
@@ -186,6 +190,7 @@ class UpstreamPool {
   void keep(UpstreamConnection& connection);
   void forget(UpstreamConnection& connection) noexcept;
   void learn(const smtp::Capabilities& capabilities);
+  void remember(const Handshake& handshake);
 
   ring::Reactor& reactor_;
   net::StreamMemory memory_;
@@ -199,6 +204,9 @@ class UpstreamPool {
   metrics::UpstreamCounters& counters_;
   Owner& owner_;
   std::shared_ptr<const tls::ClientContext> tls_;
+  // The last one of `tls_`, to be resumed, as long as its certificate need not be seen again.
+  std::shared_ptr<const tls::Session> session_;
+  ring::Time session_until_{};
   std::vector<UpstreamConnection*> idle_;  // the last one was used last
   std::uint32_t resetting_ = 0;            // connections that wait for the reply to RSET
   std::vector<std::unique_ptr<UpstreamConnection>> connections_;

@@ -203,7 +203,7 @@ struct UpstreamCounters {
   ByLabel<ConnectResult> connects;
   Counter reused;
   ByLabel<UpstreamLoss> lost;
-  Counter handshakes;  // upstream_tls_handshakes_total{result="ok"}
+  ByLabel<Flag> handshakes;  // upstream_tls_handshakes_total{result="ok",resumed}
   ByLabel<HandshakeFailure> handshake_failures;
   std::array<std::array<Counter, reply_classes>, stage_slots> replies;  // upstream_replies_total{stage,class}
 };

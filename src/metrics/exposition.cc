@@ -145,7 +145,7 @@ std::vector<Family> families() {
        {{{listener, constant("result", "ok"), version, resumed}, [](const R& r, const I& i) -> Value { return r.listeners[i[0]].handshakes[TlsVersion(i[2])][Flag(i[3])]; }},
         {{listener, failure}, [](const R& r, const I& i) -> Value { return r.listeners[i[0]].handshake_failures[HandshakeFailure(i[1])]; }}}},
       {counter, "upstream_tls_handshakes", "TLS handshakes with upstreams, by what became of them.",
-       {{{upstream, constant("result", "ok")}, [](const R& r, const I& i) -> Value { return r.upstreams[i[0]].handshakes; }},
+       {{{upstream, constant("result", "ok"), resumed}, [](const R& r, const I& i) -> Value { return r.upstreams[i[0]].handshakes[Flag(i[2])]; }},
         {{upstream, failure}, [](const R& r, const I& i) -> Value { return r.upstreams[i[0]].handshake_failures[HandshakeFailure(i[1])]; }}}},
       {counter, "tls_connections", "Connections with TLS, by who does their records: the kernel (ktls) or ringmx.",
        {{{side, version, cipher, ktls}, [](const R& r, const I& i) -> Value { return r.tls_connections[Side(i[0])][TlsVersion(i[1])][TlsCipher(i[2])][Flag(i[3])]; }}}},
@@ -282,6 +282,15 @@ void add_histogram(Page& page, const Sources& sources, const Histogram ReactorCo
   page.sample({}, std::to_string(count), "_count");
 }
 
+void add_certificates(Page& page, const Sources& sources) {
+  if (!sources.certificates) return;
+  page.family(Type::gauge, "ringmx_tls_certificate_not_after_seconds",
+              "When the certificates expire that clients are shown now, since unix epoch in seconds.",
+              "seconds");
+  for (const Certificate& c : sources.certificates())
+    page.sample({{"listener", c.listener}, {"certificate", c.file}}, c.not_after);
+}
+
 std::string decimal(double value, int digits) {
   std::array<char, 64> text{};
   const auto end =
@@ -393,6 +402,7 @@ std::string expose(const Sources& sources, Format format) {
   }
   add_histogram(page, sources, &ReactorCounters::handshake_duration, "ringmx_tls_handshake_duration_seconds",
                 "How long successful TLS handshakes with clients took.");
+  add_certificates(page, sources);
   add_process(page);
   return std::move(page).finish();
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,13 @@ enum class Format : std::uint8_t {
 [[nodiscard]] Format negotiate(std::string_view accept) noexcept;
 [[nodiscard]] std::string_view content_type(Format f) noexcept;
 
+// A certificate that a listener shows its clients.
+struct Certificate {
+  std::string listener;
+  std::string file;
+  std::int64_t not_after;  // seconds since 1970
+};
+
 // What the exposition reads.
 struct Sources {
   std::string version;  // build_info
@@ -26,7 +34,8 @@ struct Sources {
   // Label values by smtp::Verb and smtp::Stage; at most verb_slots and stage_slots of them.
   std::vector<std::string> verb_names;
   std::vector<std::string> stage_names;
-  std::vector<const ReactorCounters*> reactors;  // one per reactor
+  std::vector<const ReactorCounters*> reactors;                      // one per reactor
+  std::function<std::vector<Certificate>()> certificates = nullptr;  // asked for each page, from any thread
 };
 
 // The whole page: ringmx_* summed over reactors (uring_* per reactor), and the process_* set.

@@ -499,20 +499,33 @@ SessionKeys Connection::keys() const {
   return {keys(!server, received), keys(server, sent), std::nullopt};
 }
 
+void Connection::say(std::string_view data) {
+  assert(client_ != nullptr && progress_ == Progress::done);
+  const int size = static_cast<int>(data.size());
+  if (wolfSSL_write(ssl_.get(), data.data(), size) != size) throw std::runtime_error("wolfSSL: can't write");
+}
+
 bool Connection::feed_ticket(std::string_view& wire) {
   assert(client_ != nullptr && progress_ == Progress::done);
+  if (facts_.version == Version::tls12) return true;
   input_ = wire;
-  char octet = 0;
-  // There is no data to read: the server speaks after our EHLO.
-  wolfSSL_peek(ssl_.get(), &octet, 1);
+  std::array<char, 4096> data;
+  int n = 0;
+  // Each read ends with a record of data, and takes the other records before it.
+  while ((n = wolfSSL_read(ssl_.get(), data.data(), static_cast<int>(data.size()))) > 0) {
+    early_data_.append(data.data(), static_cast<std::size_t>(n));
+  }
   wire = std::exchange(input_, {});
   word64 received = 0;
-  return facts_.version == Version::tls12 ||
-         (wolfSSL_GetPeerSequenceNumber(ssl_.get(), &received) >= 0 && received > 0);
+  const bool any = wolfSSL_GetPeerSequenceNumber(ssl_.get(), &received) >= 0 && received > 0;
+  has_ticket_ = any && early_data_.empty();
+  // What is no record, or an alert, ends the wait: whoever reads on meets the end of the connection.
+  return any || wolfSSL_get_error(ssl_.get(), n) != WOLFSSL_ERROR_WANT_READ;
 }
 
 std::shared_ptr<const Session> Connection::session() const {
   if (!client_ || progress_ != Progress::done) return nullptr;
+  if (facts_.version == Version::tls13 && !has_ticket_) return nullptr;
   WOLFSSL_SESSION* const session = wolfSSL_get1_session(ssl_.get());
   return session != nullptr ? std::make_shared<const Session>(session) : nullptr;
 }

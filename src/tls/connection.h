@@ -85,9 +85,12 @@ class Connection {
   SessionKeys keys() const;
 
   // A client's session; null if the server gave no ticket. In TLS 1.3 that comes after the handshake: feed
-  // records (just wanted() octets each time) to feed_ticket() until it says that there is one, then take
-  // keys().
+  // records (just wanted() octets each time) to feed_ticket() until it returns true, then take keys(). There
+  // may be none: then the server's first data, which it has read instead, are in early_data(). For a server
+  // that waits for its client to speak, say something first.
+  void say(std::string_view data);  // sealed, in output()
   bool feed_ticket(std::string_view& wire);
+  const std::string& early_data() const { return early_data_; }
   std::shared_ptr<const Session> session() const;
 
  private:
@@ -107,6 +110,8 @@ class Connection {
   std::array<char, 7> last_{};  // octets that wolfSSL had: what an alert in clear text takes
   std::size_t wanted_ = 5;
   std::string output_;
+  std::string early_data_;
+  bool has_ticket_ = false;
   bool has_sent_ = false;
   Progress progress_ = Progress::want_input;
   int verify_error_ = 0;

@@ -72,6 +72,9 @@ Progress Connection::feed(std::string_view&) {
 SessionKeys Connection::keys() const {
   refuse();
 }
+void Connection::say(std::string_view) {
+  refuse();
+}
 bool Connection::feed_ticket(std::string_view&) {
   refuse();
 }

@@ -14,6 +14,7 @@ import pathlib
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import unittest
@@ -479,6 +480,19 @@ class Tls(LoadTest):
         self.assertEqual(metrics.total("ringmx_tls_handshakes_total", result="ok", resumed="true"), resumed)
         self.assertEqual(metrics.total("ringmx_protocol_violations_total", type="tls_truncation"), 0)
         self.assertEqual(len(sink.wait_for(sent)), sent)
+
+    def test_nothing_to_resume(self):
+        """A server that greets at once in TLS 1.3, and sends no ticket: all handshakes are full, and it is said."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.CERTIFICATES / "p256.pem", self.CERTIFICATES / "p256.key")
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.num_tickets = 0
+        upstream = self.upstream(tls=context, implicit_tls=True)
+        report = self.load(upstream.address, "--tls", "--resume", "-n", 6, "-s", 2)
+        self.assertEqual(self.messages(report), {"accepted": 6})
+        self.assertEqual(report["failures"], [])
+        self.assertEqual({resumed for _, _, resumed in self.kinds(report)}, {False})
+        self.assertEqual(report["latency_ms"]["greeting"]["count"], 6)
 
     def test_many_at_once(self):
         sink = self.sink()

@@ -1408,6 +1408,34 @@ class Certificates(TestCase):
         self.proxy.signal(signal.SIGHUP)
         harness.eventually(lambda: self.proxy.errors.count(line) > count, f"{line!r}; said: {self.proxy.errors}")
 
+    def test_when_they_expire(self):
+        """As a metric, and as a warning, at the start and after a reload."""
+        folder = harness.temporary_directory()
+        self.copy(folder, "p256", "mx")
+        self.copy(folder, "expired", "old")
+        own = {"starttls": "optional", **shows("mx", folder=folder)}
+        self.start(own, own, {}, certificates=[{"names": ["old.example.org"], **shows("old", folder=folder)}])
+        self.assertTrue([line for line in self.proxy.errors
+                         if line.startswith("ringmx: warning:") and "old.pem" in line and "has expired" in line])
+
+        def expiry():
+            return {(labels["listener"], labels["certificate"].rpartition("/")[2]): int(value)
+                    for name, labels, value in self.proxy.metrics().samples
+                    if name == "ringmx_tls_certificate_not_after_seconds"}
+
+        def not_after(name):
+            return ssl.cert_time_to_seconds(ssl._ssl._test_decode_cert(str(CERTIFICATES / f"{name}.pem"))["notAfter"])
+
+        expected = {(listener, file): not_after(name) for listener in ("mx0", "mx1")
+                    for file, name in (("mx.pem", "p256"), ("old.pem", "expired"))}
+        self.assertEqual(expiry(), expected)
+        self.assertLess(expected["mx0", "old.pem"], expected["mx0", "mx.pem"])
+        lines = len(self.proxy.errors)
+        self.copy(folder, "expired", "mx")
+        self.reload("ringmx: reloaded certificates and ticket keys")
+        self.assertTrue([line for line in self.proxy.errors[lines:] if "mx.pem" in line and "has expired" in line])
+        harness.eventually(lambda: expiry()["mx1", "mx.pem"] == not_after("expired"), "the new one's")
+
     def test_reload(self):
         folder = harness.temporary_directory()
         self.copy(folder, "p256", "mx")

@@ -274,6 +274,84 @@ class Messages(Base):
         self.assertEqual(other.accepted, [CONTENT])
 
 
+class Resumption(Base):
+    """The last ticket is offered to the next connection; what was verified stays verified."""
+
+    def deliver(self, proxy, count=1):
+        for _ in range(count):
+            with proxy.client() as client:
+                client.ehlo()
+                client.deliver(CONTENT)
+                client.quit()
+
+    def handshakes(self, proxy):
+        metrics = proxy.metrics()
+        return tuple(metrics.total("ringmx_upstream_tls_handshakes_total", result="ok", resumed=resumed)
+                     for resumed in ("false", "true"))
+
+    def test_each_connection_resumes_the_last(self):
+        for version in (TLS12, TLS13):
+            for what, keys in (("required", REQUIRED), ("optional", OPTIONAL), ("implicit", IMPLICIT)):
+                with self.subTest(what, version=version.name):
+                    upstream = self.upstream(tls=server(version=version), implicit_tls=keys is IMPLICIT)
+                    proxy = self.ringmx([{"address": upstream.address, **keys, "reuse": False}])
+                    self.deliver(proxy, 4)
+                    self.assertEqual(self.handshakes(proxy), (1, 3))
+                    self.assertEqual([one.tls.session_reused for one in upstream.connections], [False] + [True] * 3)
+                    self.assertEqual(upstream.accepted, [CONTENT] * 4)
+                    # EHLO was said once in TLS, wherever the ticket stood.
+                    self.assertEqual([one.commands.count(b"EHLO mx.example.test") for one in upstream.connections],
+                                     [1 if keys is IMPLICIT else 2] * 4)
+
+    def test_a_server_without_tickets(self):
+        """Nothing is waited for; what it says first is read."""
+        for keys in (REQUIRED, IMPLICIT):
+            for version in (TLS12, TLS13):
+                context = server(version=version)
+                context.num_tickets = 0
+                context.options |= ssl.OP_NO_TICKET
+                upstream = self.upstream(tls=context, implicit_tls=keys is IMPLICIT)
+                proxy = self.ringmx([{"address": upstream.address, **keys, "reuse": False}])
+                self.deliver(proxy, 3)
+                if version == TLS13:
+                    self.assertEqual(self.handshakes(proxy), (3, 0))
+                self.assertEqual(upstream.accepted, [CONTENT] * 3)
+
+    def test_a_server_that_has_forgotten(self):
+        """Another key for tickets: a full handshake, and its ticket the next time."""
+        for version in (TLS12, TLS13):
+            upstream = self.upstream(tls=server(version=version))
+            proxy = self.ringmx([{"address": upstream.address, **REQUIRED, "reuse": False}])
+            self.deliver(proxy, 2)
+            upstream.tls = server(version=version)
+            self.deliver(proxy, 2)
+            self.assertEqual(self.handshakes(proxy), (2, 2))
+            self.assertEqual(upstream.accepted, [CONTENT] * 4)
+
+    def test_not_across_a_reload(self):
+        """What was verified by other CAs does not count."""
+        ca = harness.temporary_directory() / "ca.pem"
+        ca.write_bytes((CERTIFICATES / "root.pem").read_bytes())
+        for version in (TLS12, TLS13):
+            upstream = self.upstream(tls=server(version=version))
+            proxy = self.ringmx([{"address": upstream.address, **REQUIRED, "ca_file": str(ca), "reuse": False}])
+            self.deliver(proxy, 2)
+            self.assertEqual(self.handshakes(proxy), (1, 1))
+            ca.write_bytes((CERTIFICATES / "other.pem").read_bytes())
+            proxy.signal(signal.SIGHUP)
+            proxy.wait_for_error_line("ringmx: reloaded certificates and ticket keys")
+
+            def refused():
+                with proxy.client() as client:
+                    client.ehlo()
+                    client.command("MAIL FROM:<sender@example.test>", 250)
+                    client.send(b"RCPT TO:<recipient@example.test>\r\n")
+                    return client.reply().code == 451
+            harness.eventually(refused, "the new CAs to be used")  # a reactor hears of them in a moment
+            self.assertTrue(refused())
+            ca.write_bytes((CERTIFICATES / "root.pem").read_bytes())
+
+
 class Injection(Base):
     """What an upstream, or somebody in between, says in clear text behind 220 (CVE-2021-38371). The upstream goes
     on as if nothing were wrong: a ringmx that overlooked the octets would deliver."""

@@ -234,7 +234,7 @@ TEST(Exposition, HandshakesByWhatBecameOfThem) {
   s.second.listeners[0].handshakes[TlsVersion::tls13][Flag::no].add(4);
   s.first.listeners[0].handshakes[TlsVersion::tls12][Flag::yes].add(5);
   s.first.listeners[0].handshake_failures[HandshakeFailure::peer_lost].add(6);
-  s.first.upstreams[0].handshakes.add(8);
+  s.first.upstreams[0].handshakes[Flag::yes].add(8);
   s.second.upstreams[0].handshake_failures[HandshakeFailure::wrong_name].add(9);
   const std::string page = expose(s.sources, Format::prometheus_text);
   const std::string of_clients = lines_with(page, "ringmx_tls_handshakes_total");
@@ -252,11 +252,11 @@ ringmx_tls_handshakes_total{listener="mx",result="ok",version="TLSv1.3",resumed=
                                 "ringmx_tls_handshakes_total{listener=\"mx\",result=\"timeout\"} 0\n"
                                 "ringmx_tls_handshakes_total{listener=\"mx\",result=\"rate_limited\"} 0\n"));
   const std::string of_upstreams = lines_with(page, "upstream_tls_handshakes_total");
-  EXPECT_THAT(of_upstreams, HasSubstr("{upstream=\"mta\",result=\"ok\"} 8\n"));
+  EXPECT_THAT(of_upstreams, HasSubstr("{upstream=\"mta\",result=\"ok\",resumed=\"true\"} 8\n"));
   EXPECT_THAT(of_upstreams, HasSubstr("{upstream=\"mta\",result=\"wrong_name\"} 9\n"));
   const std::size_t failures = static_cast<std::size_t>(HandshakeFailure::count);
   EXPECT_EQ(lines_of(of_clients).size(), 1 + 4 + failures);
-  EXPECT_EQ(lines_of(of_upstreams).size(), 1 + 1 + failures);
+  EXPECT_EQ(lines_of(of_upstreams).size(), 1 + 2 + failures);
 }
 
 TEST(Exposition, WhoDoesTheRecords) {
@@ -287,6 +287,21 @@ ringmx_tls_key_updates_total{result="closed"} 6
   const std::string bad = lines_with(page, "tls_bad_records_total");
   EXPECT_EQ(lines_of(bad).size(), 1U + 2 * 7);
   EXPECT_THAT(bad, HasSubstr("{side=\"upstream\",reason=\"record_overflow\"} 7\n"));
+}
+
+TEST(Exposition, Certificates) {
+  Small s;
+  EXPECT_EQ(lines_with(expose(s.sources, Format::prometheus_text), "tls_certificate"), "");
+  s.sources.certificates = [] {
+    return std::vector<Certificate>{{"mx", "/etc/a\"b.pem", 4922899200}, {"mx", "rsa.pem", -1}};
+  };
+  EXPECT_EQ(lines_with(expose(s.sources, Format::prometheus_text), "tls_certificate"),
+            R"(# TYPE ringmx_tls_certificate_not_after_seconds gauge
+ringmx_tls_certificate_not_after_seconds{listener="mx",certificate="/etc/a\"b.pem"} 4922899200
+ringmx_tls_certificate_not_after_seconds{listener="mx",certificate="rsa.pem"} -1
+)");
+  EXPECT_THAT(expose(s.sources, Format::openmetrics),
+              HasSubstr("\n# UNIT ringmx_tls_certificate_not_after_seconds seconds\n"));
 }
 
 TEST(Exposition, HandshakeDurations) {

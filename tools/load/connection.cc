@@ -88,7 +88,7 @@ void Connection::shake_hands() {
       stream_, static_cast<net::Stream::Owner&>(*this), static_cast<gateway::Handshake::Owner&>(*this),
       generator_.tls_connection(), tls::Role::client, generator_.offload_, generator_.tls_counters_);
   keeps_session_ = generator_.options_.tls.resume && !generator_.session_;
-  if (keeps_session_) handshake_->await_ticket();
+  if (keeps_session_) handshake_->await_ticket("");
   wait(generator_.options_.timeout);
   handshake_->start();
 }
@@ -97,6 +97,7 @@ void Connection::handshake_done(const gateway::Handshake& handshake) {
   const Nanoseconds now = generator_.tick();
   generator_.statistics_.span(Span::handshake).record(now - said_);
   generator_.count_handshake(handshake, keeps_session_);
+  const std::string early_data = handshake.early_data();
   handshake_.reset();
   secured_ = true;
   said_ = now;
@@ -108,6 +109,7 @@ void Connection::handshake_done(const gateway::Handshake& handshake) {
   }
   stream_.resume();
   wait(generator_.options_.timeout);
+  if (!early_data.empty()) read(early_data);  // in place of a ticket
 }
 
 void Connection::handshake_failed(const gateway::Handshake& handshake) {
@@ -129,13 +131,17 @@ void Connection::stream_received(ring::Slice data) {
     return fail(Failure::unsolicited, static_cast<std::size_t>(Stage::starttls),
                 "clear text behind the reply to STARTTLS: " + on_one_line({data.data(), data.size()}));
   }
-  switch (script_.received({data.data(), data.size()})) {
+  read({data.data(), data.size()});
+}
+
+void Connection::read(std::string_view data) {
+  switch (script_.received(data)) {
     case Script::Fault::none:
       break;
     case Script::Fault::bad_reply:
-      return fail(Failure::bad_reply, "not an SMTP reply: " + on_one_line({data.data(), data.size()}));
+      return fail(Failure::bad_reply, "not an SMTP reply: " + on_one_line(data));
     case Script::Fault::unsolicited:
-      return fail(Failure::unsolicited, "a reply to nothing: " + on_one_line({data.data(), data.size()}));
+      return fail(Failure::unsolicited, "a reply to nothing: " + on_one_line(data));
   }
   if (!over_ && !at_rest_) wait(generator_.options_.timeout);
 }

@@ -46,6 +46,7 @@ class Connection final : private net::Stream::Owner,
 
  private:
   friend class Generator;
+  void read(std::string_view data);
   void stream_received(ring::Slice data) override;
   void stream_ended(int error) override;
   void stream_connected() override;
