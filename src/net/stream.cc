@@ -247,9 +247,9 @@ void Stream::open_records(const ring::Slice& data) {
 void Stream::deliver_copy(std::string_view bytes) {
   ring::BlockPool& large = memory_.receive.pool();
   while (!bytes.empty() && !closing_ && !ending_) {
-    ring::BlockPool& pool =
-        bytes.size() > memory_.text.block_size() && large.blocks_free() > 0 ? large : memory_.text;
-    ring::Slice copy = pool.copy(bytes);
+    const bool much = bytes.size() > memory_.text.block_size();
+    ring::Slice copy = (much ? large : memory_.text).copy(bytes);
+    if (!copy) copy = (much ? memory_.text : large).copy(bytes);
     if (!copy) return fail(ENOBUFS);
     owner_->stream_received(std::move(copy));
   }

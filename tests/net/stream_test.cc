@@ -1348,9 +1348,28 @@ TEST_P(SecuredStream, WithOneBlockToSealIntoItGoesOn) {
   EXPECT_TRUE(owner.ended.empty());
 }
 
-TEST_P(SecuredStream, WithoutABlockForARecordInPiecesItEnds) {
+TEST_P(SecuredStream, ARecordInPiecesTakesWhateverBlockThereIs) {
+  for (const bool text : {true, false}) {
+    for (const std::size_t size : {text_block / 2, text_block * 2}) {
+      ring::BlockPool& pool = text ? world.text : world.receive.pool();
+      std::vector<ring::Slice> taken;
+      while (pool.blocks_free() > 0) taken.push_back(pool.allocate());
+      owner.received.clear();
+      const std::string content(size, 'x');
+      const std::string wire = FakeRecords::record('d', content);
+      peer.write(wire.substr(0, 5));
+      settle();
+      peer.write(wire.substr(5));
+      EXPECT_TRUE(run_until([&] { return owner.received == content; })) << text << ' ' << size;
+    }
+  }
+  EXPECT_TRUE(owner.ended.empty());
+}
+
+TEST_P(SecuredStream, WithoutAnyBlockForARecordInPiecesItEnds) {
   std::vector<ring::Slice> taken;
   while (world.text.blocks_free() > 0) taken.push_back(world.text.allocate());
+  while (world.receive.pool().blocks_free() > 0) taken.push_back(world.receive.pool().allocate());
   const std::string wire = FakeRecords::record('d', "MAIL");
   peer.write(wire.substr(0, 5));
   settle();
