@@ -471,7 +471,7 @@ class Failing(Base):
             client.command("RCPT TO:<recipient@example.test>", 451)
         said = "\n".join(proxy.errors)
         self.assertIn(f"\nringmx: upstream mta0 ({upstream.address}): TLS handshake failed: unknown_ca: ", said)
-        self.assertRegex(said, "; alert unknown_ca sent\n")
+        self.assertRegex(said, r"; alert unknown_ca sent(\n|$)")
         self.assertIn(f"\nringmx: upstream mta1 ({silent.address}): TLS handshake failed: timeout: it took too long",
                       said)
 
