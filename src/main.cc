@@ -29,6 +29,7 @@
 #include "metrics/counters.h"
 #include "metrics/exposition.h"
 #include "net/listen.h"
+#include "policy/rules.h"
 #include "ring/messenger.h"
 #include "ring/probe.h"
 #include "ring/reactor.h"
@@ -55,9 +56,9 @@ void log(std::string_view text) {
   std::cerr << (std::string("ringmx: ").append(text).append("\n")) << std::flush;
 }
 
-bool load(const std::string& file, config::Config& config) {
+bool load(const std::string& file, config::Config& config, policy::Policies& policies) {
   std::vector<config::Problem> problems;
-  if (config::load(file, config, problems)) return true;
+  if (config::load(file, config, problems) && config::load_policies(config, policies, problems)) return true;
   for (const config::Problem& problem : problems) std::cerr << problem.text() << '\n';
   return false;
 }
@@ -111,10 +112,11 @@ class Core {
  public:
   // `drained` is called on the core's thread.
   Core(const config::Config& config, metrics::ReactorCounters& counters, std::vector<net::Socket> sockets,
-       SharedTlsMaterial& material, const gateway::Offload& offload, std::function<void()> drained)
+       SharedTlsMaterial& material, const policy::Policies& policies, const gateway::Offload& offload,
+       std::function<void()> drained)
       : reactor_(counters.uring),
         material_(material),
-        worker_(reactor_, config, counters, std::move(sockets), *material.get(), offload),
+        worker_(reactor_, config, counters, std::move(sockets), *material.get(), policies, offload),
         drained_(std::move(drained)) {
     reactor_.on_message(
         [](void* context, unsigned message) {
@@ -158,6 +160,7 @@ metrics::Sources metric_sources(const config::Config& config,
   sources.version = RINGMX_VERSION;
   for (const auto& listener : config.listeners) sources.listener_names.push_back(listener.name);
   for (const auto& upstream : config.upstreams) sources.upstream_names.push_back(upstream.name);
+  for (const auto& rule : config.rules) sources.rule_names.push_back(rule.name);
   for (const auto& c : counters) sources.reactors.push_back(c.get());
   for (std::size_t v = 0; v < smtp::verb_count; ++v) {
     sources.verb_names.emplace_back(smtp::verb_name(static_cast<smtp::Verb>(v)));
@@ -185,7 +188,8 @@ std::vector<metrics::Certificate> certificates(const config::Config& config,
 
 int run(const std::string& file) {
   config::Config config;
-  if (!load(file, config)) return 1;
+  policy::Policies policies;
+  if (!load(file, config, policies)) return 1;
   if (config.server.reactors == 0) config.server.reactors = std::max(1u, std::thread::hardware_concurrency());
   const unsigned reactors = config.server.reactors;
   fit_to_descriptors(config);
@@ -232,8 +236,8 @@ int run(const std::string& file) {
 
   std::vector<std::unique_ptr<metrics::ReactorCounters>> counters;
   for (unsigned r = 0; r < reactors; ++r) {
-    counters.push_back(
-        std::make_unique<metrics::ReactorCounters>(config.listeners.size(), config.upstreams.size()));
+    counters.push_back(std::make_unique<metrics::ReactorCounters>(
+        config.listeners.size(), config.upstreams.size(), config.rules.size()));
   }
   metrics::Sources sources = metric_sources(config, counters);
   sources.certificates = [&config, &material] { return certificates(config, *material.get()); };
@@ -259,7 +263,7 @@ int run(const std::string& file) {
     threads.emplace_back([&, r, started = std::move(started)]() mutable {
       bool running = false;
       try {
-        Core core(config, *counters[r], std::move(sockets[r]), material, offload, core_drained);
+        Core core(config, *counters[r], std::move(sockets[r]), material, policies, offload, core_drained);
         if (r == 0 && config.metrics.enabled) {
           core.serve_admin(std::move(admin_socket), config.metrics.max_connections, pages);
         }
@@ -328,7 +332,8 @@ int main(std::vector<std::string_view> arguments) {
     if (arguments[0] == "run") return run(file);
     if (arguments[0] == "check") {
       config::Config config;
-      if (!load(file, config) || !SharedTlsMaterial().load(config)) return 1;
+      policy::Policies policies;
+      if (!load(file, config, policies) || !SharedTlsMaterial().load(config)) return 1;
       std::cout << file << ": ok\n";
       return 0;
     }

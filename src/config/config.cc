@@ -231,6 +231,35 @@ class Reader {
     *field.to = value->get();
   }
 
+  void take(const toml::node& node, const Key& key, const OptionalFlag& field) {
+    bool value = false;
+    take(node, key, Flag{&value});
+    if (node.is_boolean()) *field.to = value;
+  }
+
+  void take(const toml::node& node, const Key& key, const Steps& field) {
+    policy::Steps steps;
+    const auto take_step = [&](const toml::node& at, const std::string& word) {
+      for (std::size_t i = 0; i < policy::step_count; ++i) {
+        const auto step = static_cast<policy::Step>(i);
+        if (!field.known.has(step) || policy::name_of(step) != word) continue;
+        if (steps.has(step)) return report_twice(at, word);
+        return steps.add(step);
+      }
+      report(at, {in_quotes(word) + " is not a step here", "write " + range_text(field)});
+    };
+    if (const auto* text = node.as_string()) {
+      take_step(node, text->get());
+    } else if (!node.is_array()) {
+      return report(node, wrong_kind(node, "a step or a list of steps", key));
+    } else {
+      each_string(node, key, take_step);
+      if (node.as_array()->empty())
+        report(node, {"names no step", "write " + example_text(key) + ", for example"});
+    }
+    *field.to = steps;
+  }
+
   void take(const toml::node& node, const Key& key, const Text& field) {
     const auto* text = node.as_string();
     if (text == nullptr) return report(node, wrong_kind(node, "a string", key));
@@ -376,6 +405,7 @@ struct Origin {
   std::vector<const toml::table*> listeners;
   std::vector<const toml::table*> upstreams;
   std::vector<const toml::table*> certificates;
+  std::vector<const toml::table*> rules;
   const toml::table* metrics;
 };
 
@@ -383,20 +413,29 @@ std::string line_of(const toml::table* table, std::string_view key) {
   return " in line " + std::to_string(place_of(table, key).line);
 }
 
-// Two of a kind with one name or one address.
+// Two of a kind with one name.
+template <class T>
+void check_unique_names(Reader& reader, const std::vector<T>& parts,
+                        const std::vector<const toml::table*>& tables, const std::string& section) {
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const auto before = parts.begin() + static_cast<std::ptrdiff_t>(i);
+    const auto same =
+        std::find_if(parts.begin(), before, [&](const T& p) { return p.name == parts[i].name; });
+    if (same == before || parts[i].name.empty()) continue;
+    reader.report(place_of(tables[i], "name"), section + ".name",
+                  {in_quotes(parts[i].name) + " is already the name of the " + section +
+                       line_of(tables[static_cast<std::size_t>(same - parts.begin())], "name"),
+                   "write another name"});
+  }
+}
+
+// Or with one address.
 template <class T>
 void check_unique(Reader& reader, const std::vector<T>& parts, const std::vector<const toml::table*>& tables,
                   const std::string& section) {
+  check_unique_names(reader, parts, tables, section);
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const auto before = parts.begin() + static_cast<std::ptrdiff_t>(i);
-    const auto same_name =
-        std::find_if(parts.begin(), before, [&](const T& p) { return p.name == parts[i].name; });
-    if (same_name != before && !parts[i].name.empty()) {
-      reader.report(place_of(tables[i], "name"), section + ".name",
-                    {in_quotes(parts[i].name) + " is already the name of the " + section +
-                         line_of(tables[static_cast<std::size_t>(same_name - parts.begin())], "name"),
-                     "write another name"});
-    }
     const auto same_address =
         std::find_if(parts.begin(), before, [&](const T& p) { return p.address == parts[i].address; });
     if (same_address != before && given(parts[i].address)) {
@@ -408,26 +447,25 @@ void check_unique(Reader& reader, const std::vector<T>& parts, const std::vector
   }
 }
 
-void check_upstream_names(Reader& reader, const Config& config, const Origin& origin) {
-  std::vector<std::string_view> known;
-  std::vector<std::string> shown;
-  for (const Upstream& upstream : config.upstreams) {
-    if (upstream.name.empty()) continue;
-    known.push_back(upstream.name);
-    shown.push_back(in_quotes(upstream.name));
+// In the list `key` of a table: names that nobody of `parts`, which are of the section `kind`, has.
+template <class T>
+void check_names_in(Reader& reader, const toml::table* table, const std::string& section,
+                    const std::string& key, const std::vector<std::string>& names,
+                    const std::vector<T>& parts, const std::string& kind) {
+  std::vector<std::string> known;
+  for (const T& part : parts) {
+    if (!part.name.empty()) known.push_back(in_quotes(part.name));
   }
-  for (std::size_t i = 0; i < config.listeners.size(); ++i) {
-    for (const std::string& name : config.listeners[i].upstreams) {
-      if (std::find(known.begin(), known.end(), name) != known.end()) continue;
-      Place at = place_of(origin.listeners[i], "upstreams");
-      for (const toml::node& element : *origin.listeners[i]->get_as<toml::array>("upstreams")) {
-        if (element.value_exact<std::string>() == name) at = element.source().begin;
-      }
-      reader.report(at, "listener.upstreams",
-                    {"there is no upstream " + in_quotes(name),
-                     known.empty() ? "write an [[upstream]] with this name"
-                                   : "write one of those there are: " + enumerate(shown, "or")});
+  for (const std::string& name : names) {
+    if (std::find(known.begin(), known.end(), in_quotes(name)) != known.end()) continue;
+    Place at = place_of(table, key);
+    for (const toml::node& element : *table->get_as<toml::array>(key)) {
+      if (element.value_exact<std::string>() == name) at = element.source().begin;
     }
+    reader.report(at, section + "." + key,
+                  {"there is no " + kind + " " + in_quotes(name),
+                   known.empty() ? "write a [[" + kind + "]] with this name"
+                                 : "write one of those there are: " + enumerate(known, "or")});
   }
 }
 
@@ -568,6 +606,72 @@ void check_upstream_tls(Reader& reader, const Upstream& upstream, const toml::ta
   }
 }
 
+// Of a rule that can't be kept, or in which a key says nothing.
+void check_rule(Reader& reader, const Config& config, const Rule& rule, const toml::table* table) {
+  using policy::Otherwise;
+  using policy::Step;
+  const auto report = [&](std::string_view key, Fault fault) {
+    reader.report(place_of(table, key), "rule." + std::string(key), std::move(fault));
+  };
+  check_names_in(reader, table, "rule", "listeners", rule.listeners, config.listeners, "listener");
+  // The first of two keys that is there.
+  const auto given_one = [&](std::string_view list, std::string_view file) {
+    return contains(table, list) ? list : file;
+  };
+  for (const Step step : {Step::auth, Step::mail, Step::data}) {
+    if (!rule.names_recipients() || !rule.steps.has(step)) continue;
+    report(given_one("recipient_domains", "recipient_domains_file"),
+           {"at the step " + in_quotes(policy::name_of(step)) + " there is no one recipient",
+            R"(write steps = "rcpt", or remove the key)"});
+    break;
+  }
+  if (rule.names_senders() && rule.steps.has(Step::auth)) {
+    report(given_one("sender_domains", "sender_domains_file"),
+           {R"(at the step "auth" there is no sender)", R"(write steps = "mail", or remove the key)"});
+  }
+  if (rule.authenticated.value_or(false) && rule.steps.has(Step::auth)) {
+    report("authenticated", {R"(at the step "auth" nobody has said yet who it is)",
+                             R"(write steps = "mail", or remove the key)"});
+  }
+
+  const bool lets_pass = rule.otherwise == Otherwise::mark || rule.otherwise == Otherwise::next;
+  if (!rule.requires_tls() && contains(table, "otherwise")) {
+    report("otherwise", {"nothing is required, so nobody can lack it",
+                         R"(write tls = "required", for example, or remove the key)"});
+  }
+  if (rule.reply.empty()) {
+    // The one that fits.
+  } else if (!rule.requires_tls()) {
+    report("reply", {"nothing is required, so nobody is told this",
+                     R"(write tls = "required", for example, or remove the key)"});
+  } else if (lets_pass) {
+    report("reply", {"nobody is told this: the rule refuses nothing",
+                     R"(write otherwise = "refuse" or "tempfail", or remove the key)"});
+  } else if ((rule.reply.front() == '5') != (rule.otherwise == Otherwise::refuse)) {
+    const bool refuses = rule.otherwise == Otherwise::refuse;
+    report("reply", {in_quotes(rule.reply.substr(0, 3)) + " is not the code of " +
+                         (refuses ? "a refusal" : "a temporary failure"),
+                     refuses ? R"(write a code of the form 5xx, or otherwise = "tempfail")"
+                             : R"(write a code of the form 4xx, or otherwise = "refuse")"});
+  }
+
+  // What a listener that it names can't give it.
+  for (const Listener& listener : config.listeners) {
+    const bool named =
+        std::find(rule.listeners.begin(), rule.listeners.end(), listener.name) != rule.listeners.end();
+    if (!named || !rule.requires_tls()) continue;
+    if (!listener.uses_tls()) {
+      report("listeners",
+             {"the listener " + in_quotes(listener.name) + " has no TLS, which the rule requires",
+              R"(write starttls = "optional" there, or remove its name here)"});
+    } else if (rule.requires_certificate() && listener.client_certificates == tls::ClientCertificates::none) {
+      report("listeners", {"the listener " + in_quotes(listener.name) +
+                               " asks for no certificates, and the rule requires one",
+                           R"(write client_certificates = "request" there, or remove its name here)"});
+    }
+  }
+}
+
 // What no key can know alone.
 void check(Reader& reader, const Config& config, const Origin& origin, bool with_tls) {
   const Server& server = config.server;
@@ -578,7 +682,10 @@ void check(Reader& reader, const Config& config, const Origin& origin, bool with
   }
   check_unique(reader, config.listeners, origin.listeners, "listener");
   check_unique(reader, config.upstreams, origin.upstreams, "upstream");
-  check_upstream_names(reader, config, origin);
+  for (std::size_t i = 0; i < config.listeners.size(); ++i) {
+    check_names_in(reader, origin.listeners[i], "listener", "upstreams", config.listeners[i].upstreams,
+                   config.upstreams, "upstream");
+  }
   check_addresses(reader, config, origin);
   for (std::size_t i = 0; i < config.listeners.size(); ++i)
     check_listener_tls(reader, config, config.listeners[i], origin.listeners[i], with_tls);
@@ -586,6 +693,9 @@ void check(Reader& reader, const Config& config, const Origin& origin, bool with
     check_upstream_tls(reader, config.upstreams[i], origin.upstreams[i], with_tls);
   for (std::size_t i = 0; i < config.certificates.size(); ++i)
     check_keys(reader, config.certificates[i], origin.certificates[i], "certificate");
+  check_unique_names(reader, config.rules, origin.rules, "rule");
+  for (std::size_t i = 0; i < config.rules.size(); ++i)
+    check_rule(reader, config, config.rules[i], origin.rules[i]);
 }
 
 // Whoever could do without TLS gains nothing by verifying.
@@ -593,6 +703,14 @@ void default_verification(std::vector<Upstream>& upstreams, const std::vector<co
   for (std::size_t i = 0; i < upstreams.size(); ++i) {
     if (upstreams[i].starttls == smtp::StartTls::optional && !contains(tables[i], "verify"))
       upstreams[i].verify = tls::ClientSettings::Verify::none;
+  }
+}
+
+void default_steps(std::vector<Rule>& rules, const std::vector<const toml::table*>& tables) {
+  using policy::Step;
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    if (!contains(tables[i], "steps"))
+      rules[i].steps = {rules[i].names_recipients() ? Step::rcpt : Step::mail};
   }
 }
 
@@ -682,11 +800,13 @@ bool parse(std::string_view text, const std::string& file, Config& out, std::vec
   origin.listeners = reader.repeated(root, "listener", config.listeners, 1);
   origin.upstreams = reader.repeated(root, "upstream", config.upstreams, 1);
   origin.certificates = reader.repeated(root, "certificate", config.certificates, 0);
+  origin.rules = reader.repeated(root, "rule", config.rules, 0);
   reader.single(root, "tls", config.tls);
   origin.metrics = reader.single(root, "metrics", config.metrics);
   config.metrics.enabled = origin.metrics != nullptr;
   default_hostname(reader, config.server, origin.server);
   default_verification(config.upstreams, origin.upstreams);
+  default_steps(config.rules, origin.rules);
   check(reader, config, origin, with_tls);
 
   if (problems.size() == before) {

@@ -3,10 +3,12 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "policy/rules.h"
 #include "ringmx/smtp/capabilities.h"
 #include "ringmx/smtp/session.h"
 #include "tls/settings.h"
@@ -111,6 +113,41 @@ struct Certificate {
   friend bool operator==(const Certificate&, const Certificate&) = default;
 };
 
+// As it is written; load_policies() makes a policy::Rule of it.
+struct Rule {
+  std::string name;
+  std::vector<std::string> listeners;  // names; empty: all
+  policy::Steps steps;                 // once loaded never empty
+  std::vector<std::string> clients;    // networks
+  std::string clients_file;
+  std::vector<std::string> helo;
+  std::optional<bool> authenticated;
+  std::vector<std::string> sender_domains;
+  std::string sender_domains_file;
+  std::vector<std::string> recipient_domains;
+  std::string recipient_domains_file;
+  policy::Encryption tls = policy::Encryption::optional;
+  policy::ClientCertificate client_certificate = policy::ClientCertificate::optional;
+  std::vector<std::string> fingerprints;
+  std::string fingerprints_file;
+  policy::Otherwise otherwise = policy::Otherwise::refuse;
+  std::string reply;  // without CRLF
+  [[nodiscard]] bool names_recipients() const {
+    return !recipient_domains.empty() || !recipient_domains_file.empty();
+  }
+  [[nodiscard]] bool names_senders() const { return !sender_domains.empty() || !sender_domains_file.empty(); }
+  [[nodiscard]] bool names_fingerprints() const {
+    return !fingerprints.empty() || !fingerprints_file.empty();
+  }
+  [[nodiscard]] bool requires_certificate() const {
+    return client_certificate != policy::ClientCertificate::optional || names_fingerprints();
+  }
+  [[nodiscard]] bool requires_tls() const {
+    return tls != policy::Encryption::optional || requires_certificate();
+  }
+  friend bool operator==(const Rule&, const Rule&) = default;
+};
+
 struct Tls {
   tls::Offload ktls = tls::Offload::automatic;
   bool session_tickets = true;
@@ -133,6 +170,7 @@ struct Config {
   std::vector<Listener> listeners;  // at least one
   std::vector<Upstream> upstreams;  // at least one
   std::vector<Certificate> certificates;
+  std::vector<Rule> rules;
   Tls tls;
   Metrics metrics;
   friend bool operator==(const Config&, const Config&) = default;
@@ -159,6 +197,10 @@ extern const bool built_with_tls;
 // The same from text; `file` is for the messages only.
 [[nodiscard]] bool parse(std::string_view text, const std::string& file, Config& out,
                          std::vector<Problem>& problems, bool with_tls = built_with_tls);
+
+// The rules of `config`, with the sets that stand in files of their own. False: `problems` says what is wrong
+// in those.
+[[nodiscard]] bool load_policies(const Config& config, policy::Policies& out, std::vector<Problem>& problems);
 
 // What the room tls is to be told; for a listener or an upstream with uses_tls().
 [[nodiscard]] tls::ServerSettings server_settings(const Config& config, const Listener& listener);

@@ -21,10 +21,14 @@ Duration timeout(std::chrono::milliseconds& to) {
 // The words of the enumerators, from `first` on.
 constexpr std::string_view policy_words[] = {"normalize", "reject"};
 constexpr std::string_view starttls_words[] = {"off", "optional", "required"};
+constexpr std::string_view listener_starttls_words[] = {"off", "optional", "required", "required-for-auth"};
 constexpr std::string_view client_certificate_words[] = {"none", "request", "require"};
 constexpr std::string_view version_words[] = {"TLSv1.2", "TLSv1.3"};
 constexpr std::string_view offload_words[] = {"auto", "require", "off"};
 constexpr std::string_view verify_words[] = {"none", "system", "ca_file"};
+constexpr std::string_view encryption_words[] = {"optional", "required", "TLSv1.3"};
+constexpr std::string_view rule_certificate_words[] = {"optional", "presented", "verified"};
+constexpr std::string_view otherwise_words[] = {"refuse", "tempfail", "mark", "next"};
 
 template <class Enum>
 Choice choice(Enum& to, std::span<const std::string_view> words, Enum first = Enum{}) {
@@ -33,10 +37,11 @@ Choice choice(Enum& to, std::span<const std::string_view> words, Enum first = En
           [&to, base](std::size_t index) { to = static_cast<Enum>(base + index); }};
 }
 
-std::string choice_text(const Choice& choice) {
-  std::vector<std::string> quoted;
-  for (const std::string_view word : choice.words) quoted.push_back(in_quotes(word));
-  return enumerate(quoted, "or");
+template <class Words>
+std::string quoted(const Words& words, std::string_view conjunction) {
+  std::vector<std::string> out;
+  for (const std::string_view word : words) out.push_back(in_quotes(word));
+  return enumerate(out, conjunction);
 }
 
 constexpr std::string_view a_path = "path, relative to the folder of the configuration";
@@ -126,7 +131,7 @@ std::vector<Key> keys(Listener& l) {
       {"close_timeout", "How long a client may take to read the last reply and to close.",
        timeout(l.close_timeout)},
       {"starttls", "Whether clients can, or must, begin TLS by the command STARTTLS.",
-       choice(l.starttls, starttls_words)},
+       choice(l.starttls, listener_starttls_words)},
       {"implicit_tls", "Whether TLS begins with the connection, before the greeting.", Flag{&l.implicit_tls}},
       {"certificate", "The certificate chains that clients are shown, in PEM.", Paths{&l.certificate}},
       {"private_key", "The private keys of these certificates, in PEM and in the same order.",
@@ -193,6 +198,44 @@ std::vector<Key> keys(Certificate& c) {
   };
 }
 
+std::vector<Key> keys(Rule& r) {
+  using policy::Step;
+  constexpr std::string_view domains = R"(domains, or "." and a domain for its sub-domains, each once)";
+  constexpr std::string_view senders =
+      R"(domains, or "." and a domain for its sub-domains, or "<>" for the null sender, each once)";
+  return {
+      {"name", "What the rule is called in metrics and messages.", name(r.name), true, R"("partners")"},
+      {"listeners", "The listeners whose clients the rule concerns; none named means all of them.",
+       Names{&r.listeners, nullptr, "names of listeners, each once"}},
+      {"steps", "The commands at which the rule is asked.",
+       Steps{&r.steps, {Step::auth, Step::mail, Step::rcpt, Step::data}}, false, R"("mail")",
+       R"(`"mail"`, but `"rcpt"` if recipients are named)"},
+      {"clients", "The networks that the client must be in.",
+       Names{&r.clients, check_network, R"(networks, as "192.0.2.0/24" and "2001:db8::/32", each once)"}},
+      {"clients_file", "A file of such networks, one in a line.", Path{&r.clients_file}},
+      {"helo", "The names that the client must have said in HELO or EHLO.",
+       Names{&r.helo, check_domain_pattern, domains}},
+      {"authenticated", "Whether the client must have said who it is, by AUTH, or must not.",
+       OptionalFlag{&r.authenticated}, false, "true", "either"},
+      {"sender_domains", "The domains that the sender's address must be in.",
+       Names{&r.sender_domains, check_sender_pattern, senders}},
+      {"sender_domains_file", "A file of such domains, one in a line.", Path{&r.sender_domains_file}},
+      {"recipient_domains", "The domains that the recipient's address must be in.",
+       Names{&r.recipient_domains, check_domain_pattern, domains}},
+      {"recipient_domains_file", "A file of such domains, one in a line.", Path{&r.recipient_domains_file}},
+      {"tls", "Whether the session must be encrypted.", choice(r.tls, encryption_words)},
+      {"client_certificate", "Whether the client must have shown a certificate.",
+       choice(r.client_certificate, rule_certificate_words)},
+      {"fingerprints", "The certificates of which it must have shown one, by SHA-256.",
+       Names{&r.fingerprints, check_fingerprint, "64 hexadecimal digits, each once"}},
+      {"fingerprints_file", "A file of such fingerprints, one in a line.", Path{&r.fingerprints_file}},
+      {"otherwise", "What happens to a client that does not have what is required.",
+       choice(r.otherwise, otherwise_words)},
+      {"reply", "What it is told.",
+       Text{&r.reply, check_rule_reply, R"(a reply code and a text, or "" for what fits)"}},
+  };
+}
+
 std::vector<Key> keys(Tls& t) {
   return {
       {"ktls", "Whether the kernel encrypts and decrypts, once hands are shaken.",
@@ -220,7 +263,8 @@ std::string Section::heading() const {
 Language::Language()
     : sections_{{"server", false, keys(server_)},    {"listener", true, keys(listener_)},
                 {"upstream", true, keys(upstream_)}, {"certificate", true, keys(certificate_)},
-                {"tls", false, keys(tls_)},          {"metrics", false, keys(metrics_)}} {}
+                {"rule", true, keys(rule_)},         {"tls", false, keys(tls_)},
+                {"metrics", false, keys(metrics_)}} {}
 
 std::string type_text(const Field& field) {
   return std::visit(Overloaded{
@@ -228,6 +272,8 @@ std::string type_text(const Field& field) {
                         [](const Size&) { return "size"; },
                         [](const Duration&) { return "duration"; },
                         [](const Flag&) { return "boolean"; },
+                        [](const OptionalFlag&) { return "boolean"; },
+                        [](const Steps&) { return "step or list of steps"; },
                         [](const Text&) { return "string"; },
                         [](const Address&) { return "address"; },
                         [](const Choice&) { return "choice"; },
@@ -246,12 +292,14 @@ std::string range_text(const Field& field) {
           [](const Size& f) { return size_text(f.min) + " to " + size_text(f.max); },
           [](const Duration& f) { return duration_text(f.min) + " to " + duration_text(f.max); },
           [](const Flag&) { return std::string("true or false"); },
+          [](const OptionalFlag&) { return std::string("true or false"); },
+          [](const Steps& f) { return quoted(step_names(f.known), "and"); },
           [](const Text& f) { return std::string(f.range); },
           [](const Address& f) {
             return std::string(f.unix_allowed ? R"("a.b.c.d:port", "[ipv6]:port" or "unix:/path")"
                                               : R"("a.b.c.d:port" or "[ipv6]:port")");
           },
-          [](const Choice& f) { return choice_text(f); },
+          [](const Choice& f) { return quoted(f.words, "or"); },
           [](const Extensions&) {
             const auto all = extension_keywords(smtp::ExtensionSet::all());
             return enumerate({all.begin(), all.end()}, "and");
@@ -270,6 +318,8 @@ std::string value_text(const Field& field) {
           [](const Size& f) { return std::visit([](const auto* to) { return size_text(*to); }, f.to); },
           [](const Duration& f) { return duration_text(*f.to); },
           [](const Flag& f) { return std::string(*f.to ? "true" : "false"); },
+          [](const OptionalFlag& f) { return std::string(f.to->value_or(false) ? "true" : "false"); },
+          [](const Steps& f) { return list_text(step_names(*f.to)); },
           [](const Text& f) { return in_quotes(*f.to); },
           [](const Address& f) { return in_quotes(f.to->text()); },
           [](const Choice& f) { return in_quotes(f.words[f.get()]); },
@@ -289,6 +339,15 @@ std::string default_text(const Key& key) {
 std::string example_text(const Key& key) {
   return std::string(key.name) + " = " +
          (key.example.empty() ? value_text(key.field) : std::string(key.example));
+}
+
+std::vector<std::string_view> step_names(policy::Steps steps) {
+  std::vector<std::string_view> out;
+  for (std::size_t i = 0; i < policy::step_count; ++i) {
+    const auto step = static_cast<policy::Step>(i);
+    if (steps.has(step)) out.push_back(policy::name_of(step));
+  }
+  return out;
 }
 
 std::vector<std::string_view> extension_keywords(smtp::ExtensionSet set) {

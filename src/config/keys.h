@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,6 +36,13 @@ struct Duration {
 struct Flag {
   bool* to;
 };
+struct OptionalFlag {  // nothing: either
+  std::optional<bool>* to;
+};
+struct Steps {  // one, or a list
+  policy::Steps* to;
+  policy::Steps known;
+};
 struct Text {
   std::string* to;
   std::optional<Fault> (*check)(std::string_view);
@@ -63,8 +71,8 @@ struct Path {  // of a file; "" is none
 struct Paths {  // one, or a list
   std::vector<std::string>* to;
 };
-using Field =
-    std::variant<Count, Size, Duration, Flag, Text, Address, Choice, Extensions, Names, Path, Paths>;
+using Field = std::variant<Count, Size, Duration, Flag, OptionalFlag, Steps, Text, Address, Choice,
+                           Extensions, Names, Path, Paths>;
 
 struct Key {
   std::string_view name;
@@ -79,6 +87,7 @@ struct Key {
 [[nodiscard]] std::vector<Key> keys(Listener& listener);
 [[nodiscard]] std::vector<Key> keys(Upstream& upstream);
 [[nodiscard]] std::vector<Key> keys(Certificate& certificate);
+[[nodiscard]] std::vector<Key> keys(Rule& rule);
 [[nodiscard]] std::vector<Key> keys(Tls& tls);
 [[nodiscard]] std::vector<Key> keys(Metrics& metrics);
 
@@ -103,6 +112,7 @@ class Language {
   Listener listener_;
   Upstream upstream_;
   Certificate certificate_;
+  Rule rule_;
   Tls tls_;
   Metrics metrics_;
   std::vector<Section> sections_;
@@ -118,6 +128,9 @@ class Language {
 [[nodiscard]] std::string default_text(const Key& key);
 // A line to write: "backlog = 4096".
 [[nodiscard]] std::string example_text(const Key& key);
+
+// The names of steps, in their order.
+[[nodiscard]] std::vector<std::string_view> step_names(policy::Steps steps);
 
 // The EHLO keywords that ringmx can offer.
 [[nodiscard]] std::vector<std::string_view> extension_keywords(smtp::ExtensionSet set);

@@ -216,6 +216,128 @@ std::optional<Fault> check_optional_domain(std::string_view text) {
   return fault;
 }
 
+std::optional<policy::Address> parse_client_address(std::string_view text) {
+  const std::string host(text);
+  policy::Address address{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  // inet_pton() would stop at a NUL and take what stands before it.
+  if (host.find('\0') != host.npos) return std::nullopt;
+  if (inet_pton(AF_INET, host.c_str(), address.data() + policy::mapped_bits / 8) == 1) return address;
+  if (inet_pton(AF_INET6, host.c_str(), address.data()) == 1) return address;
+  return std::nullopt;
+}
+
+std::string format_address(const policy::Address& address) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  const bool ipv4 = policy::is_ipv4(address);
+  inet_ntop(ipv4 ? AF_INET : AF_INET6, address.data() + (ipv4 ? policy::mapped_bits / 8 : 0), text.data(),
+            text.size());
+  return text.data();
+}
+
+std::optional<Fault> parse_network(std::string_view text, policy::Network& out) {
+  const std::size_t slash = text.find('/');
+  const auto address = parse_client_address(text.substr(0, slash));
+  if (!address) {
+    return Fault{in_quotes(text) + " is not a network (names are not resolved)",
+                 R"(write "192.0.2.0/24", "2001:db8::/32" or an address, for example)"};
+  }
+  const bool ipv4 = text.find(':') == text.npos;
+  const unsigned base = ipv4 ? policy::mapped_bits : 0;
+  unsigned bits = 128 - base;
+  if (slash != text.npos) {
+    const std::string_view digits = text.substr(slash + 1);
+    unsigned given = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), given);
+    if (error != std::errc() || end != digits.data() + digits.size() || given > bits) {
+      return Fault{in_quotes(text) + " has no prefix length behind the slash",
+                   "write a number from 0 to " + std::to_string(bits)};
+    }
+    bits = given;
+  }
+  out.bits = static_cast<std::uint8_t>(base + bits);
+  out.address = *address;
+  for (std::size_t bit = out.bits; bit < 128; ++bit)
+    out.address[bit / 8] = static_cast<std::uint8_t>(out.address[bit / 8] & ~(0x80u >> bit % 8));
+  if (out.address == *address) return std::nullopt;
+  return Fault{in_quotes(text) + " has bits behind its prefix",
+               "write " + in_quotes(format_address(out.address) + "/" + std::to_string(bits)) +
+                   ", or the address alone"};
+}
+
+std::optional<Fault> check_network(std::string_view text) {
+  policy::Network network;
+  return parse_network(text, network);
+}
+
+std::optional<Fault> parse_fingerprint(std::string_view text, policy::Fingerprint& out) {
+  const bool colons = text.size() == out.size() * 3 - 1;
+  bool good = colons || text.size() == out.size() * 2;
+  for (std::size_t i = 0; good && i < out.size(); ++i) {
+    const std::string_view octet = text.substr(i * (colons ? 3 : 2), colons ? 3 : 2);
+    const auto [end, error] = std::from_chars(octet.data(), octet.data() + 2, out[i], 16);
+    good = error == std::errc() && end == octet.data() + 2 && (octet.size() < 3 || octet[2] == ':');
+  }
+  if (good) return std::nullopt;
+  return Fault{in_quotes(text) + " is not a SHA-256 fingerprint",
+               "write 64 hexadecimal digits, as openssl x509 -noout -fingerprint -sha256 prints them"};
+}
+
+std::optional<Fault> check_fingerprint(std::string_view text) {
+  policy::Fingerprint fingerprint;
+  return parse_fingerprint(text, fingerprint);
+}
+
+// Not as strict as check_domain(): it is compared with what clients say, who have names with underscores,
+// and, with SMTPUTF8, such as are not ASCII.
+std::optional<Fault> check_domain_pattern(std::string_view text) {
+  std::string_view domain = text;
+  if (domain.starts_with("*."))
+    domain.remove_prefix(2);
+  else if (domain.starts_with('.'))
+    domain.remove_prefix(1);
+  const auto in_label = [](char c) {
+    return is_letter(c) || is_digit(c) || c == '-' || c == '_' || static_cast<unsigned char>(c) >= 0x80;
+  };
+  bool good = domain.size() <= 253 && !domain.empty() && !domain.ends_with('.');
+  char before = '.';
+  for (const char c : domain) {
+    good = good && (c == '.' ? before != '.' : in_label(c));
+    before = c;
+  }
+  if (good) return std::nullopt;
+  return Fault{in_quotes(text) + " is not a domain",
+               R"(write "example.com", or ".example.com" for its sub-domains)"};
+}
+
+std::optional<Fault> check_sender_pattern(std::string_view text) {
+  if (text == "<>") return std::nullopt;
+  auto fault = check_domain_pattern(text);
+  if (fault) fault->mend += R"(, or "<>" for the null sender)";
+  return fault;
+}
+
+std::optional<Fault> check_rule_reply(std::string_view text) {
+  if (text.empty()) return std::nullopt;
+  const bool code = text.size() > 4 && (text[0] == '4' || text[0] == '5') && text[1] >= '0' &&
+                    text[1] <= '5' && is_digit(text[2]) && text[3] == ' ';
+  // With CRLF within the 512 octets of RFC 5321 4.5.3.1.5.
+  if (!code || text.size() > 510 || !std::all_of(text.begin(), text.end(), is_printable)) {
+    return Fault{
+        in_quotes(text) + " is not a refusal",
+        R"(write a code and a text, at most 510 printable ASCII characters: "550 5.7.10 Encryption is required")"};
+  }
+  if (text.starts_with("421") || text.starts_with("521")) {
+    return Fault{in_quotes(text) + " would end the session", "write another code: the session goes on"};
+  }
+  // RFC 3463: the class of the status code is that of the reply.
+  if (is_digit(text[4]) && text.substr(5).starts_with('.') && text[4] != text[0]) {
+    return Fault{
+        in_quotes(text) + " says two things: its status code is of another class",
+        "write " + in_quotes(std::string(text.substr(0, 4)) + text[0] + std::string(text.substr(5)))};
+  }
+  return std::nullopt;
+}
+
 std::optional<Fault> check_path(std::string_view text) {
   const auto is_control = [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; };
   if (!text.empty() && std::none_of(text.begin(), text.end(), is_control)) return std::nullopt;

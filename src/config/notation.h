@@ -43,6 +43,23 @@ struct Fault {
 // The name of a file.
 [[nodiscard]] std::optional<Fault> check_path(std::string_view text);
 
+// "192.0.2.0/24", "2001:db8::/32", or an address alone. Bits of the host must be 0.
+[[nodiscard]] std::optional<Fault> parse_network(std::string_view text, policy::Network& out);
+[[nodiscard]] std::optional<Fault> check_network(std::string_view text);
+// An address, as getpeername(2) has it; nothing if it is none.
+[[nodiscard]] std::optional<policy::Address> parse_client_address(std::string_view text);
+// "192.0.2.1", "2001:db8::1"
+[[nodiscard]] std::string format_address(const policy::Address& address);
+// 64 hexadecimal digits, with or without colons between the octets.
+[[nodiscard]] std::optional<Fault> parse_fingerprint(std::string_view text, policy::Fingerprint& out);
+[[nodiscard]] std::optional<Fault> check_fingerprint(std::string_view text);
+// What policy::Domains take: a domain, as a client may write it, or its sub-domains.
+[[nodiscard]] std::optional<Fault> check_domain_pattern(std::string_view text);
+// The same, or "<>".
+[[nodiscard]] std::optional<Fault> check_sender_pattern(std::string_view text);
+// A code and a text, or nothing.
+[[nodiscard]] std::optional<Fault> check_rule_reply(std::string_view text);
+
 // The shortest notation that means the same: "50MiB", "1000"; "5m", "250ms".
 [[nodiscard]] std::string format_size(std::uint64_t octets);
 [[nodiscard]] std::string format_duration(std::chrono::milliseconds d);

@@ -138,6 +138,7 @@ Client::Client(Worker& worker, ListenerContext& listener, int fd)
       lines_(listener.line_limit, listener.rules.bare_lf_ends_line),
       stream_(worker.reactor(), worker.client_memory(), worker.client_traffic(), *this) {
   stream_.open(fd);
+  if (!listener_.policy->empty()) facts_ = std::make_unique<SessionFacts>(fd);
 }
 
 Client::~Client() = default;
@@ -299,12 +300,13 @@ bool Client::process_command() {
     consume(used);
     return true;
   }
-  const smtp::Decision decision = session_.decide(line, offered_);
+  smtp::Decision decision = session_.decide(line, offered_);
   if (session_.recipients_pending() > 0) {
     const bool may_follow =
         decision.action == Action::rcpt && upstream_ != nullptr && upstream_->ready_for_command();
     if (!may_follow) return false;
   }
+  if (facts_ != nullptr && !consult(decision)) return false;
   metrics::ReactorCounters& counters = worker_.counters();
   counters.commands[static_cast<std::size_t>(decision.verb)].add();
   if (line.fault != smtp::LineFault::none) counters.violations[violation_of(line.fault)].add();
@@ -329,6 +331,7 @@ bool Client::process_command() {
   }
   data_refused_ = false;
   session_.apply(decision);
+  if (facts_ != nullptr) facts_->applied(decision);
   act(decision);
   if (phase_ == Phase::ending) return false;
   if (decision.verb == smtp::Verb::data && phase_ == Phase::command) {
@@ -344,6 +347,33 @@ bool Client::process_command() {
   consume(used);
   if (phase_ == Phase::command) await_command();
   return phase_ != Phase::ending;
+}
+
+// What the listener's policy says about a step of the session, before anybody behind ringmx hears of it.
+// False: not yet, replies to earlier commands are due.
+bool Client::consult(smtp::Decision& decision) {
+  using metrics::RuleResult;
+  const auto step = step_of(decision);
+  const bool begun =
+      decision.action == Action::bdat && transaction_->chunked;  // the first chunk was the step
+  if (!step || begun || !listener_.policy->asks(*step)) return true;
+  policy::Facts facts = facts_->at(decision);
+  facts.listener = listener_.config->name;
+  facts.recipients = session_.recipients_accepted();
+  const policy::Verdict verdict = listener_.policy->decide(*step, facts);
+  RuleResult result = RuleResult::allowed;
+  if (!verdict.allowed()) {
+    if (session_.recipients_pending() > 0) return false;
+    decision = session_.refuse(decision, verdict.reply);
+    result = verdict.reply.front() == '5' ? RuleResult::refused : RuleResult::tempfailed;
+  }
+  metrics::ReactorCounters& counters = worker_.counters();
+  if (verdict.rule != nullptr) counters.rules[verdict.rule->index][result].add();
+  for (const policy::Verdict::Mark& mark : verdict.marks) {
+    counters.rules[mark.rule->index][RuleResult::marked].add();
+    worker_.rule_log().marked(mark, *step, facts, worker_.reactor().now());
+  }
+  return true;
 }
 
 void Client::act(const smtp::Decision& decision) {
@@ -418,6 +448,7 @@ void Client::begin_handshake() {
 void Client::handshake_done(const Handshake& handshake) {
   worker_.counters().handshake_duration.observe(handshake.duration());
   listener_.counters->handshakes[handshake.version()][handshake.resumed()].add();
+  if (facts_ != nullptr) facts_->tls_started(handshake.facts());
   handshake_.reset();
   session_.tls_started();
   offered_ = {};
@@ -654,6 +685,7 @@ void Client::message_ends(std::string_view text, Origin origin) {
 void Client::end_transaction() {
   if (upstream_ != nullptr && !upstream_->exclusive()) std::exchange(upstream_, nullptr)->release();
   transaction_.reset();
+  if (facts_ != nullptr) facts_->transaction_ended();
   session_.transaction_ended();
   await_command();
 }

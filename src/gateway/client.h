@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "gateway/handshake.h"
+#include "gateway/session_facts.h"
 #include "gateway/upstream.h"
 #include "metrics/counters.h"
 #include "net/slice_queue.h"
@@ -71,6 +72,7 @@ class Client final : private net::Stream::Owner, private Lessee, private Handsha
   [[nodiscard]] std::size_t input_held() noexcept;
   void consume(std::size_t bytes);
 
+  [[nodiscard]] bool consult(smtp::Decision& decision);
   void act(const smtp::Decision& decision);
   void abort_transaction();
   void recipient(const smtp::RcptCommand& rcpt);
@@ -151,6 +153,7 @@ class Client final : private net::Stream::Owner, private Lessee, private Handsha
   net::SliceQueue input_;                   // received, not yet processed
   UpstreamConnection* upstream_ = nullptr;  // leased, or (Phase::lease) being made
   std::unique_ptr<Transaction> transaction_;
+  std::unique_ptr<SessionFacts> facts_;  // where somebody decides by them
   ring::TimerOf<&Client::on_timeout> timer_{*this};
   net::Stream stream_;
   std::unique_ptr<Handshake> handshake_;

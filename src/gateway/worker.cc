@@ -49,7 +49,8 @@ std::uint32_t receive_buffers(const config::Server& server) {
 }  // namespace
 
 Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::ReactorCounters& counters,
-               std::vector<net::Socket> sockets, const TlsMaterial& material, const Offload& offload)
+               std::vector<net::Socket> sockets, const TlsMaterial& material,
+               const policy::Policies& policies, const Offload& offload)
     : reactor_(reactor),
       config_(config),
       offload_(offload),
@@ -64,7 +65,8 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
       text_(text_block_size,
             std::max(least_text_blocks, config.server.max_sessions * text_blocks_per_session)),
       records_(record_block_size,
-               static_cast<std::uint32_t>(config.server.receive_memory / record_block_size)) {
+               static_cast<std::uint32_t>(config.server.receive_memory / record_block_size)),
+      rule_log_(policies.rules.size()) {
   for (std::size_t i = 0; i < config.upstreams.size(); ++i) {
     pools_.push_back(std::make_unique<UpstreamPool>(
         reactor_, net::StreamMemory{upstream_buffers_, upstream_buffers_, text_, &records_},
@@ -84,6 +86,7 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
                       .junk_command_limit = c.junk_command_limit,
                       .bare_lf_ends_line = c.bare_lf_in_commands,
                       .starttls = c.starttls};
+    listener.policy = &policies.listeners[i];
     listener.line_limit = smtp::longest_line(listener.rules, c.extensions);
     listener.greeting = "220 " + config.server.hostname + (c.banner.empty() ? "" : " ") + c.banner + "\r\n";
     listener.helo_reply = "250 " + config.server.hostname + "\r\n";

@@ -13,12 +13,14 @@
 #include "config/config.h"
 #include "gateway/client.h"
 #include "gateway/log.h"
+#include "gateway/rule_log.h"
 #include "gateway/tls_material.h"
 #include "gateway/upstream.h"
 #include "metrics/counters.h"
 #include "net/acceptor.h"
 #include "net/stream.h"
 #include "policy/rate_limit.h"
+#include "policy/rules.h"
 #include "ring/reactor.h"
 #include "ringmx/smtp/session.h"
 #include "tls/context.h"
@@ -31,6 +33,7 @@ struct ListenerContext {
   const config::Listener* config = nullptr;
   metrics::ListenerCounters* counters = nullptr;
   smtp::SessionRules rules;
+  const policy::Policy* policy = nullptr;
   std::uint32_t line_limit = 0;
   std::string greeting;  // wire form, as the next two
   std::string helo_reply;
@@ -50,7 +53,8 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
  public:
   // sockets: one per listener of the configuration, in its order.
   Worker(ring::Reactor& reactor, const config::Config& config, metrics::ReactorCounters& counters,
-         std::vector<net::Socket> sockets, const TlsMaterial& material, const Offload& offload);
+         std::vector<net::Socket> sockets, const TlsMaterial& material, const policy::Policies& policies,
+         const Offload& offload);
   ~Worker() override;
 
   // New certificates and keys, for the handshakes from here on.
@@ -81,6 +85,7 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
                                    config_.server.session_memory / 2);
   }
   [[nodiscard]] ring::BlockPool& text() noexcept { return text_; }
+  [[nodiscard]] RuleLog& rule_log() noexcept { return rule_log_; }
   // For the pieces of one chunk while they are counted.
   [[nodiscard]] std::vector<std::string_view>& scratch() noexcept { return scratch_; }
 
@@ -110,6 +115,7 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
   ring::BlockPool text_;
   ring::BlockPool records_;  // TLS records that are sealed here
   std::vector<std::string_view> scratch_;
+  RuleLog rule_log_;
   std::vector<std::unique_ptr<UpstreamPool>> pools_;
   std::vector<ListenerContext> listeners_;
   std::vector<std::unique_ptr<Client>> clients_;

@@ -150,6 +150,13 @@ enum class BadRecord : std::uint8_t {
   alert_from_peer,
   count
 };                                               // tls_bad_records_total{reason}
+enum class RuleResult : std::uint8_t {
+  allowed,
+  refused,
+  tempfailed,
+  marked,
+  count
+};                                               // policy_rules_total{result}
 inline constexpr std::size_t verb_slots = 24;    // >= smtp::verb_count
 inline constexpr std::size_t stage_slots = 12;   // >= smtp::stage_count
 inline constexpr std::size_t reply_classes = 4;  // 2xx 3xx 4xx 5xx
@@ -210,10 +217,11 @@ struct UpstreamCounters {
 
 // All that one reactor counts. Made before the reactor starts, read by the exposition at any time.
 struct ReactorCounters {
-  ReactorCounters(std::size_t listener_count, std::size_t upstream_count)
-      : listeners(listener_count), upstreams(upstream_count) {}
+  ReactorCounters(std::size_t listener_count, std::size_t upstream_count, std::size_t rule_count = 0)
+      : listeners(listener_count), upstreams(upstream_count), rules(rule_count) {}
   std::vector<ListenerCounters> listeners;  // in the order of the configuration
   std::vector<UpstreamCounters> upstreams;
+  std::vector<ByLabel<RuleResult>> rules;
   Histogram handshake_duration;              // of clients, from its first octet to the last; only if it is ok
   std::array<Counter, verb_slots> commands;  // commands_total{verb}
   std::array<Counter, reply_classes> own_replies;       // replies_total{origin="ringmx",class}

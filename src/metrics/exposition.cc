@@ -101,6 +101,8 @@ std::vector<Family> families() {
   const auto bad_record = closed_set<BadRecord>(
       "reason", {"bad_record_mac", "record_overflow", "unexpected_message", "decode_error",
                  "illegal_parameter", "no_renegotiation", "alert_from_peer"});
+  const Label rule{"rule", {}, &Sources::rule_names};
+  const auto rule_result = closed_set<RuleResult>("result", {"allowed", "refused", "tempfailed", "marked"});
   using enum Type;
 
   // clang-format off
@@ -141,6 +143,8 @@ std::vector<Family> families() {
        {{{upstream, loss}, [](const R& r, const I& i) -> Value { return r.upstreams[i[0]].lost[UpstreamLoss(i[1])]; }}}},
       {counter, "upstream_replies", "Replies of upstreams, by what they answered.",
        {{{upstream, stage, reply_class}, [](const R& r, const I& i) -> Value { return r.upstreams[i[0]].replies[i[1]][i[2]]; }}}},
+      {counter, "policy_rules", "Commands that a rule of the policy decided or marked, by what it said.",
+       {{{rule, rule_result}, [](const R& r, const I& i) -> Value { return r.rules[i[0]][RuleResult(i[1])]; }}}},
       {counter, "tls_handshakes", "TLS handshakes with clients, by what became of them.",
        {{{listener, constant("result", "ok"), version, resumed}, [](const R& r, const I& i) -> Value { return r.listeners[i[0]].handshakes[TlsVersion(i[2])][Flag(i[3])]; }},
         {{listener, failure}, [](const R& r, const I& i) -> Value { return r.listeners[i[0]].handshake_failures[HandshakeFailure(i[1])]; }}}},

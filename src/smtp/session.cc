@@ -146,6 +146,7 @@ Decision Session::decide(const Line& line, ExtensionSet offered) const noexcept 
   const Command command = parse_command(line.text);
   Decision decision;
   decision.verb = command.verb;
+  decision.argument = command.argument;
 
   std::string_view line_fault;
   switch (line.fault) {
@@ -174,13 +175,25 @@ Decision Session::decide(const Line& line, ExtensionSet offered) const noexcept 
     answer(decision, line_fault, command.verb == Verb::bdat ? Action::close : Action::reply);
   }
 
-  if (decision.action == Action::close) return decision;
+  hold_to_limits(decision);
+  return decision;
+}
+
+Decision Session::refuse(const Decision& decision, std::string_view reply) const noexcept {
+  assert(reply.starts_with('4') || reply.starts_with('5'));
+  Decision refused = decision;
+  answer(refused, reply, decision.action == Action::bdat ? Action::bdat_refuse : Action::reply);
+  hold_to_limits(refused);
+  return refused;
+}
+
+void Session::hold_to_limits(Decision& decision) const noexcept {
+  if (decision.action == Action::close) return;
   if (error(decision)) {
     if (reached(errors_ + 1, rules_->error_limit)) answer(decision, replies::too_many_errors, Action::close);
   } else if (junk(decision) && reached(junk_commands_ + 1, rules_->junk_command_limit)) {
     answer(decision, replies::too_much_junk, Action::close);
   }
-  return decision;
 }
 
 void Session::judge(const Command& command, ExtensionSet offered, Decision& decision) const noexcept {
@@ -288,7 +301,9 @@ void Session::judge_bdat(const Command& command, ExtensionSet offered, Decision&
 
 // May not be said before TLS.
 bool Session::barred(Verb verb) const noexcept {
-  if (secured_ || rules_->starttls != StartTls::required) return false;
+  if (secured_) return false;
+  if (rules_->starttls == StartTls::required_for_auth) return verb == Verb::auth;
+  if (rules_->starttls != StartTls::required) return false;
   switch (verb) {
     case Verb::helo:
     case Verb::ehlo:

@@ -228,7 +228,7 @@ def toml(value):
     return str(value)
 
 
-def config_text(server=None, listeners=(), upstreams=(), metrics=None, tls=None, certificates=()):
+def config_text(server=None, listeners=(), upstreams=(), metrics=None, tls=None, certificates=(), rules=()):
     def table(head, keys):
         return [head] + [f"{key} = {toml(value)}" for key, value in keys.items()]
 
@@ -239,6 +239,8 @@ def config_text(server=None, listeners=(), upstreams=(), metrics=None, tls=None,
         lines += table("[[upstream]]", keys)
     for keys in certificates:
         lines += table("[[certificate]]", keys)
+    for keys in rules:
+        lines += table("[[rule]]", keys)
     if metrics:
         lines += table("[metrics]", metrics)
     if tls or any(one.get("implicit_tls") or one.get("starttls", "off") != "off" for one in (*listeners, *upstreams)):
@@ -250,7 +252,8 @@ class Ringmx(Process):
     """A running ringmx. Listeners and upstreams are given as address strings or as tables; what is
     left out (names, addresses of listeners) is filled in."""
 
-    def __init__(self, upstreams, listeners=None, server=None, tls=None, certificates=(), before_exec=None):
+    def __init__(self, upstreams, listeners=None, server=None, tls=None, certificates=(), rules=(),
+                 before_exec=None):
         def tables(given, kind):
             given = [{"address": one} if isinstance(one, str) else dict(one) for one in given]
             return [{"name": f"{kind}{n}", "address": None, **one} for n, one in enumerate(given)]
@@ -263,7 +266,7 @@ class Ringmx(Process):
         self.directory = temporary_directory()
         self.config = self.directory / "ringmx.toml"
         self.config.write_text(config_text(server, self.listeners, self.upstreams,
-                                           {"address": self.metrics_address}, tls, certificates))
+                                           {"address": self.metrics_address}, tls, certificates, rules))
         if not os.access(RINGMX, os.X_OK):
             raise AssertionError(f"RINGMX: {RINGMX} is no program")
         super().__init__([RINGMX, "run", "--config", self.config], before_exec=before_exec)

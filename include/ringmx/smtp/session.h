@@ -13,7 +13,8 @@
 namespace ringmx::smtp {
 
 // RFC 3207. required: without TLS nothing but greetings, STARTTLS itself, and what harms nobody.
-enum class StartTls : std::uint8_t { off, optional, required };
+// required_for_auth: without TLS no AUTH, and all else.
+enum class StartTls : std::uint8_t { off, optional, required, required_for_auth };
 
 // What one listener demands of its sessions; shared by all of them, immutable. A limit on recipients,
 // errors or junk commands of 0 is none.
@@ -55,6 +56,7 @@ enum class Action : std::uint8_t {
 struct Decision {
   Action action = Action::reply;
   Verb verb = Verb::unknown;
+  std::string_view argument;  // of the command, as it was written
   std::string_view reply;  // wire form, static storage; empty where the action says who replies
   union {                  // by action: mail, rcpt, bdat and bdat_refuse
     MailCommand mail;
@@ -76,6 +78,10 @@ class Session {
   // line. Changes nothing. Not to be asked while a message is on its way, from apply() of a data or
   // of the last bdat to transaction_ended(): what follows may be message, not command.
   [[nodiscard]] Decision decide(const Line& line, ExtensionSet offered) const noexcept;
+  // `decision`, mail, rcpt, data or bdat, if the owner will not have it: `reply` (4xx or 5xx, wire form; it
+  // must outlive the act) instead. A 5xx counts as an error like others, and the last one that may be is
+  // 421. The octets of a BDAT are consumed all the same.
+  [[nodiscard]] Decision refuse(const Decision& decision, std::string_view reply) const noexcept;
   // The owner acts on `decision`. One that ends or begins a transaction (greet.., mail, rset,
   // starttls) may have to wait for the recipients_pending(): their replies would be taken for those of the
   // next.
@@ -126,6 +132,7 @@ class Session {
   [[nodiscard]] bool barred(Verb verb) const noexcept;
   [[nodiscard]] std::string_view why_no_message() const noexcept;
   [[nodiscard]] bool junk(const Decision& decision) const noexcept;
+  void hold_to_limits(Decision& decision) const noexcept;
   void reset(State state) noexcept;
 
   const SessionRules* rules_;

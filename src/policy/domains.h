@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ringmx::policy {
+
+// A set of domains, in any case of letters. A pattern is "example.org", the domain itself and no other, or
+// ".example.org" (also written "*.example.org"), its sub-domains at any depth and not itself; as in
+// Postfix's tables. "<>" is a name like others: what stands for the null sender.
+//
+// The text lies in one piece, and a table of 32-bit offsets into it is hashed: 1,000,000 domains take their
+// letters and 8 MiB. A look-up is a hash of the name from its end, and a probe at each dot.
+class Domains {
+ public:
+  Domains() = default;
+  // Throws std::length_error beyond 4 GiB of text.
+  explicit Domains(std::span<const std::string_view> patterns);
+  [[nodiscard]] bool contains(std::string_view domain) const noexcept;
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }  // without what was there twice
+  [[nodiscard]] std::size_t memory() const noexcept;                 // bytes
+
+ private:
+  [[nodiscard]] bool has(std::string_view pattern, std::uint64_t hash) const noexcept;
+  [[nodiscard]] std::size_t find(std::string_view pattern, std::uint64_t hash) const noexcept;
+  [[nodiscard]] bool stands_at(std::uint32_t offset, std::string_view pattern) const noexcept;
+
+  std::string text_;                  // each pattern in lower case, behind a NUL; a NUL at the end
+  std::vector<std::uint32_t> slots_;  // where one begins; 0: nothing. Never more than half full
+  std::size_t size_ = 0;
+  std::size_t longest_ = 0;
+  unsigned shift_ = 64;  // of a hash, so that what is left is a slot
+};
+
+}  // namespace ringmx::policy

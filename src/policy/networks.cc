@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "policy/networks.h"
+
+#include <limits>
+
+namespace ringmx::policy {
+namespace {
+
+constexpr std::uint64_t all_ones = std::numeric_limits<std::uint64_t>::max();
+
+// Of 64 bits, those behind the first `fixed`.
+constexpr std::uint64_t behind(unsigned fixed) noexcept {
+  return fixed >= 64 ? 0 : all_ones >> fixed;
+}
+
+}  // namespace
+
+Networks::Wide Networks::number(const Address& address) noexcept {
+  Wide out;
+  for (std::size_t i = 0; i < 8; ++i) {
+    out.high = out.high << 8 | address[i];
+    out.low = out.low << 8 | address[i + 8];
+  }
+  return out;
+}
+
+Networks::Networks(const std::vector<Network>& networks) {
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> ipv4;
+  std::vector<std::pair<Wide, Wide>> ipv6;
+  for (const Network& network : networks) {
+    const Wide address = number(network.address);
+    const Wide free{behind(network.bits), behind(std::max<unsigned>(network.bits, 64) - 64)};
+    const Wide first{address.high & ~free.high, address.low & ~free.low};
+    const Wide last{address.high | free.high, address.low | free.low};
+    if (network.bits >= mapped_bits && is_ipv4(network.address)) {
+      ipv4.emplace_back(static_cast<std::uint32_t>(first.low), static_cast<std::uint32_t>(last.low));
+    } else {
+      ipv6.emplace_back(first, last);
+    }
+  }
+  ipv4_.merge(std::move(ipv4));
+  ipv6_.merge(std::move(ipv6));
+}
+
+template <class Number>
+void Networks::Ranges<Number>::merge(std::vector<std::pair<Number, Number>> ranges) {
+  std::sort(ranges.begin(), ranges.end());
+  for (const auto& [from, to] : ranges) {
+    if (!last.empty() && from <= last.back()) {
+      last.back() = std::max(last.back(), to);
+    } else {
+      first.push_back(from);
+      last.push_back(to);
+    }
+  }
+  first.shrink_to_fit();
+  last.shrink_to_fit();
+}
+
+template <class Number>
+bool Networks::Ranges<Number>::contains(Number n) const noexcept {
+  const auto above = std::upper_bound(first.begin(), first.end(), n);
+  return above != first.begin() && n <= last[static_cast<std::size_t>(above - first.begin()) - 1];
+}
+
+bool Networks::contains(const Address& address) const noexcept {
+  const Wide n = number(address);
+  return is_ipv4(address) ? ipv4_.contains(static_cast<std::uint32_t>(n.low)) : ipv6_.contains(n);
+}
+
+bool Networks::all_ipv4() const noexcept {
+  return ipv4_.contains(0) && ipv4_.last.front() == std::numeric_limits<std::uint32_t>::max();
+}
+
+bool Networks::all_ipv6() const noexcept {
+  return ipv6_.contains(Wide{}) && ipv6_.last.front() == Wide{all_ones, all_ones};
+}
+
+std::size_t Networks::memory() const noexcept {
+  return 2 * (ipv4_.first.capacity() * sizeof(std::uint32_t) + ipv6_.first.capacity() * sizeof(Wide));
+}
+
+}  // namespace ringmx::policy

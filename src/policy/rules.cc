@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "policy/rules.h"
+
+#include <algorithm>
+
+namespace ringmx::policy {
+namespace {
+
+constexpr std::uint16_t tls13 = 0x0304;
+
+// 530 is RFC 3207's own reply; what STARTTLS alone would not mend is told by 550, with X.7.10 where it is a
+// matter of encryption (RFC 5248).
+constexpr std::string_view refusal(Lack lack) noexcept {
+  switch (lack) {
+    case Lack::nothing:
+      break;
+    case Lack::tls:
+      return "530 5.7.0 Must issue a STARTTLS command first\r\n";
+    case Lack::tls13:
+      return "550 5.7.10 TLS 1.3 is required\r\n";
+    case Lack::certificate:
+      return "550 5.7.0 A client certificate is required\r\n";
+    case Lack::verification:
+      return "550 5.7.0 The client certificate could not be verified\r\n";
+    case Lack::fingerprint:
+      return "550 5.7.0 The client certificate is not one of those expected\r\n";
+  }
+  return {};
+}
+
+constexpr std::string_view deferral(Lack lack) noexcept {
+  switch (lack) {
+    case Lack::nothing:
+      break;
+    case Lack::tls:
+      return "451 4.7.0 Must issue a STARTTLS command first\r\n";
+    case Lack::tls13:
+      return "451 4.7.10 TLS 1.3 is required\r\n";
+    case Lack::certificate:
+      return "451 4.7.0 A client certificate is required\r\n";
+    case Lack::verification:
+      return "451 4.7.0 The client certificate could not be verified\r\n";
+    case Lack::fingerprint:
+      return "451 4.7.0 The client certificate is not one of those expected\r\n";
+  }
+  return {};
+}
+
+// The null sender, and a <Postmaster> without a domain, are in a set only as "<>".
+bool among(const Domains& domains, const smtp::Path& path) noexcept {
+  return domains.contains(path.mailbox.empty() ? "<>" : path.domain);
+}
+
+}  // namespace
+
+Mismatch Rule::mismatch(const Facts& facts) const noexcept {
+  if (authenticated && *authenticated == facts.user.empty()) return Mismatch::authenticated;
+  if (clients && !clients->contains(facts.client)) return Mismatch::client;
+  if (helo && !helo->contains(facts.helo)) return Mismatch::helo;
+  if (senders && !among(*senders, facts.sender)) return Mismatch::sender;
+  if (recipients && !recipients->contains(facts.recipient.domain)) return Mismatch::recipient;
+  return Mismatch::none;
+}
+
+Lack Rule::lack(const Facts& facts) const noexcept {
+  const Tls& session = facts.tls;
+  if (!requires_tls()) return Lack::nothing;
+  if (session.version == 0) return Lack::tls;
+  if (tls == Encryption::tls13 && session.version < tls13) return Lack::tls13;
+  if (certificate == ClientCertificate::optional && !fingerprints) return Lack::nothing;
+  if (session.certificate == nullptr) return Lack::certificate;
+  if (certificate == ClientCertificate::verified && !session.certificate->verified) return Lack::verification;
+  if (fingerprints && !fingerprints->contains(session.certificate->sha256)) return Lack::fingerprint;
+  return Lack::nothing;
+}
+
+std::string_view Rule::reply_to(Lack lack) const noexcept {
+  if (lack == Lack::nothing || otherwise == Otherwise::mark || otherwise == Otherwise::next) return {};
+  if (!reply.empty()) return reply;
+  return otherwise == Otherwise::refuse ? refusal(lack) : deferral(lack);
+}
+
+bool Rule::requires_tls() const noexcept {
+  return tls != Encryption::optional || certificate != ClientCertificate::optional || fingerprints;
+}
+
+bool Rule::concerns_everybody() const noexcept {
+  return (!clients || clients->all_ipv4() || clients->all_ipv6()) && !helo &&
+         !authenticated.value_or(false) && !senders && !recipients;
+}
+
+Policy::Policy(const std::vector<const Rule*>& rules) {
+  for (const Rule* rule : rules) {
+    for (std::size_t step = 0; step < step_count; ++step) {
+      if (rule->steps.has(static_cast<Step>(step))) rules_[step].push_back(rule);
+    }
+  }
+}
+
+bool Policy::empty() const noexcept {
+  return std::all_of(rules_.begin(), rules_.end(), [](const auto& rules) { return rules.empty(); });
+}
+
+Verdict Policy::decide(Step step, const Facts& facts) const noexcept {
+  Verdict verdict;
+  for (const Rule* rule : rules_at(step)) {
+    if (rule->mismatch(facts) != Mismatch::none) continue;
+    const Lack lack = rule->lack(facts);
+    if (rule->otherwise == Otherwise::mark) {
+      if (lack != Lack::nothing) verdict.marks.push_back({rule, lack});
+      continue;
+    }
+    if (lack != Lack::nothing && rule->otherwise == Otherwise::next) continue;
+    verdict.rule = rule;
+    verdict.lack = lack;
+    verdict.reply = rule->reply_to(lack);
+    break;
+  }
+  return verdict;
+}
+
+}  // namespace ringmx::policy
