@@ -16,6 +16,7 @@
 #include <iostream>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -23,6 +24,7 @@
 
 #include "admin/server.h"
 #include "config/config.h"
+#include "config/explanation.h"
 #include "gateway/address.h"
 #include "gateway/tls_material.h"
 #include "gateway/worker.h"
@@ -48,7 +50,9 @@ constexpr unsigned reload_message = 3;  // there are new certificates
 
 constexpr std::string_view usage =
     "usage: ringmx run --config FILE     run in the foreground; SIGTERM drains\n"
-    "       ringmx check --config FILE   exit 0 if FILE is valid, else say what is wrong and exit 1\n"
+    "       ringmx check --config FILE   say what FILE lets clients do and exit 0, or what is wrong and exit "
+    "1\n"
+    "       ringmx explain --config FILE OPTIONS   say what becomes of a session, and which rule decides\n"
     "       ringmx --version\n";
 
 // One line per event, for the journal.
@@ -190,6 +194,7 @@ int run(const std::string& file) {
   config::Config config;
   policy::Policies policies;
   if (!load(file, config, policies)) return 1;
+  for (const std::string& warning : config::policy_warnings(config, policies)) log("warning: " + warning);
   if (config.server.reactors == 0) config.server.reactors = std::max(1u, std::thread::hardware_concurrency());
   const unsigned reactors = config.server.reactors;
   fit_to_descriptors(config);
@@ -318,6 +323,22 @@ int run(const std::string& file) {
   return 0;
 }
 
+int explain(const std::string& file, std::span<const std::string_view> options) {
+  config::Question question;
+  auto fault = config::parse_question(options, question);
+  config::Config config;
+  policy::Policies policies;
+  if (!fault && !load(file, config, policies)) return 1;
+  std::string text;
+  if (!fault) fault = config::explain(config, policies, question, text);
+  if (fault) {
+    std::cerr << fault->message << "; " << fault->mend << '\n';
+    return usage_error;
+  }
+  std::cout << text;
+  return 0;
+}
+
 int main(std::vector<std::string_view> arguments) {
   if (arguments.size() == 1 && arguments[0] == "--version") {
     std::cout << "ringmx " RINGMX_VERSION " (" RINGMX_TLS ")\n";
@@ -334,10 +355,14 @@ int main(std::vector<std::string_view> arguments) {
       config::Config config;
       policy::Policies policies;
       if (!load(file, config, policies) || !SharedTlsMaterial().load(config)) return 1;
-      std::cout << file << ": ok\n";
+      std::cout << file << ": ok\n" << config::explain_listeners(config, policies);
+      for (const std::string& warning : config::policy_warnings(config, policies))
+        std::cout << "warning: " << warning << '\n';
       return 0;
     }
   }
+  if (arguments.size() >= 3 && arguments[0] == "explain" && arguments[1] == "--config")
+    return explain(std::string(arguments[2]), std::span(arguments).subspan(3));
   std::cerr << usage;
   return usage_error;
 }

@@ -74,7 +74,8 @@ class Reader {
     for (auto&& [key, node] : root) {
       if (std::find(names.begin(), names.end(), key.str()) != names.end()) continue;
       Fault fault{"unknown", ""};
-      if (const auto homes = homes_of(key.str()); !homes.empty()) {
+      const bool is_table = node.is_table() || node.is_array_of_tables();
+      if (const auto homes = homes_of(key.str()); !homes.empty() && !is_table) {
         fault = {"not in a table", "put it below " + enumerate(homes, "or")};
       } else if (const auto near = nearest(key.str(), names); !near.empty()) {
         const auto index = std::find(names.begin(), names.end(), near) - names.begin();
@@ -825,6 +826,16 @@ bool load(const std::string& file, Config& out, std::vector<Problem>& problems) 
   if (const auto text = read_file(file, error)) return parse(*text, file, out, problems);
   problems.push_back({file, 0, 0, "", "can't be read: " + error, "name a readable TOML file"});
   return false;
+}
+
+smtp::SessionRules session_rules(const Listener& listener) {
+  return {.message_size_limit = listener.message_size_limit,
+          .recipient_limit = listener.recipient_limit,
+          .command_line_limit = listener.command_line_limit,
+          .error_limit = listener.error_limit,
+          .junk_command_limit = listener.junk_command_limit,
+          .bare_lf_ends_line = listener.bare_lf_in_commands,
+          .starttls = listener.starttls};
 }
 
 tls::ServerSettings server_settings(const Config& config, const Listener& listener) {

@@ -202,6 +202,8 @@ extern const bool built_with_tls;
 // in those.
 [[nodiscard]] bool load_policies(const Config& config, policy::Policies& out, std::vector<Problem>& problems);
 
+// What the room smtp is to be told.
+[[nodiscard]] smtp::SessionRules session_rules(const Listener& listener);
 // What the room tls is to be told; for a listener or an upstream with uses_tls().
 [[nodiscard]] tls::ServerSettings server_settings(const Config& config, const Listener& listener);
 [[nodiscard]] tls::ClientSettings client_settings(const Config& config, const Upstream& upstream);

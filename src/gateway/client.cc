@@ -353,10 +353,8 @@ bool Client::process_command() {
 // False: not yet, replies to earlier commands are due.
 bool Client::consult(smtp::Decision& decision) {
   using metrics::RuleResult;
-  const auto step = step_of(decision);
-  const bool begun =
-      decision.action == Action::bdat && transaction_->chunked;  // the first chunk was the step
-  if (!step || begun || !listener_.policy->asks(*step)) return true;
+  const auto step = policy::step_of(session_, decision);
+  if (!step || !listener_.policy->asks(*step)) return true;
   policy::Facts facts = facts_->at(decision);
   facts.listener = listener_.config->name;
   facts.recipients = session_.recipients_accepted();

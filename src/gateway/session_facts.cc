@@ -53,20 +53,6 @@ policy::Fingerprint fingerprint_of(std::string_view hexadecimal) {
 
 }  // namespace
 
-std::optional<policy::Step> step_of(const smtp::Decision& decision) noexcept {
-  switch (decision.action) {
-    case smtp::Action::mail:
-      return policy::Step::mail;
-    case smtp::Action::rcpt:
-      return policy::Step::rcpt;
-    case smtp::Action::data:
-    case smtp::Action::bdat:
-      return policy::Step::data;
-    default:
-      return std::nullopt;
-  }
-}
-
 SessionFacts::SessionFacts(int fd) {
   address_of(fd, ::getpeername, client_, client_port_);
   address_of(fd, ::getsockname, server_, server_port_);

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "policy/facts.h"
@@ -11,9 +10,6 @@
 #include "tls/connection.h"
 
 namespace ringmx::gateway {
-
-// The step that a decision is, if it is one.
-[[nodiscard]] std::optional<policy::Step> step_of(const smtp::Decision& decision) noexcept;
 
 // What a session has said about itself, for whoever decides what it may. Only sessions of listeners where
 // there is somebody to decide keep it.

@@ -79,13 +79,7 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
     ListenerContext& listener = listeners_[i];
     listener.config = &c;
     listener.counters = &counters.listeners[i];
-    listener.rules = {.message_size_limit = c.message_size_limit,
-                      .recipient_limit = c.recipient_limit,
-                      .command_line_limit = c.command_line_limit,
-                      .error_limit = c.error_limit,
-                      .junk_command_limit = c.junk_command_limit,
-                      .bare_lf_ends_line = c.bare_lf_in_commands,
-                      .starttls = c.starttls};
+    listener.rules = config::session_rules(c);
     listener.policy = &policies.listeners[i];
     listener.line_limit = smtp::longest_line(listener.rules, c.extensions);
     listener.greeting = "220 " + config.server.hostname + (c.banner.empty() ? "" : " ") + c.banner + "\r\n";

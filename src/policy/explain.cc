@@ -3,6 +3,18 @@
 
 namespace ringmx::policy {
 
+std::vector<Finding> findings(const Policy& policy, Step step, const Facts& facts) {
+  std::vector<Finding> out;
+  const Rule* const decides = policy.decide(step, facts).rule;
+  for (const Rule* rule : policy.rules_at(step)) {
+    const Mismatch mismatch = rule->mismatch(facts);
+    const Lack lack = mismatch == Mismatch::none ? rule->lack(facts) : Lack::nothing;
+    out.push_back({rule, mismatch, lack, rule == decides});
+    if (rule == decides) break;
+  }
+  return out;
+}
+
 std::string_view text_of(Mismatch mismatch) noexcept {
   switch (mismatch) {
     case Mismatch::none:

@@ -53,6 +53,22 @@ bool among(const Domains& domains, const smtp::Path& path) noexcept {
 
 }  // namespace
 
+std::optional<Step> step_of(const smtp::Session& session, const smtp::Decision& decision) noexcept {
+  switch (decision.action) {
+    case smtp::Action::mail:
+      return Step::mail;
+    case smtp::Action::rcpt:
+      return Step::rcpt;
+    case smtp::Action::data:
+      return Step::data;
+    case smtp::Action::bdat:
+      if (session.between_chunks()) return std::nullopt;
+      return Step::data;
+    default:
+      return std::nullopt;
+  }
+}
+
 Mismatch Rule::mismatch(const Facts& facts) const noexcept {
   if (authenticated && *authenticated == facts.user.empty()) return Mismatch::authenticated;
   if (clients && !clients->contains(facts.client)) return Mismatch::client;
@@ -84,7 +100,12 @@ bool Rule::requires_tls() const noexcept {
   return tls != Encryption::optional || certificate != ClientCertificate::optional || fingerprints;
 }
 
-bool Rule::concerns_everybody() const noexcept {
+bool Rule::unconditional() const noexcept {
+  return (!clients || (clients->all_ipv4() && clients->all_ipv6())) && !helo && !authenticated && !senders &&
+         !recipients;
+}
+
+bool Rule::concerns_all_senders() const noexcept {
   return (!clients || clients->all_ipv4() || clients->all_ipv6()) && !helo &&
          !authenticated.value_or(false) && !senders && !recipients;
 }

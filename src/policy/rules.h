@@ -15,6 +15,7 @@
 #include "policy/facts.h"
 #include "policy/fingerprints.h"
 #include "policy/networks.h"
+#include "ringmx/smtp/session.h"
 
 namespace ringmx::policy {
 
@@ -33,6 +34,10 @@ class Steps {
   static constexpr unsigned bit(Step step) noexcept { return 1u << static_cast<unsigned>(step); }
   std::uint8_t bits_ = 0;
 };
+
+// The step that a decision of a session is, if it is one. Of a message in chunks the first is.
+[[nodiscard]] std::optional<Step> step_of(const smtp::Session& session,
+                                          const smtp::Decision& decision) noexcept;
 
 // What a session must have.
 enum class Encryption : std::uint8_t { optional, required, tls13 };
@@ -70,9 +75,10 @@ struct Rule {
   [[nodiscard]] std::string_view reply_to(Lack lack) const noexcept;
   // No session can meet this without TLS.
   [[nodiscard]] bool requires_tls() const noexcept;
-  // Every session meets its conditions; but for `authenticated = false`, which nobody who just delivers
-  // mail fails.
-  [[nodiscard]] bool concerns_everybody() const noexcept;
+  // Every session meets its conditions.
+  [[nodiscard]] bool unconditional() const noexcept;
+  // Or at least all that just deliver mail over IPv4, or over IPv6.
+  [[nodiscard]] bool concerns_all_senders() const noexcept;
 };
 
 struct Verdict {

@@ -56,10 +56,12 @@ Config parsed(const std::string& text) {
 
 // Text in which `line` stands in the given table, and all else is as short as can be.
 std::string with(const std::string& table, const std::string& line) {
-  const std::string name = line.substr(0, line.find(' '));
+  const auto named = [&](const std::string& l) {
+    return ("\n" + line).find("\n" + l.substr(0, l.find(' ') + 1)) != std::string::npos;
+  };
   const auto part = [&](const std::string& heading, std::vector<std::string> lines) {
     if (heading == table) {
-      std::erase_if(lines, [&](const std::string& l) { return l.substr(0, l.find(' ')) == name; });
+      std::erase_if(lines, named);
       lines.push_back(line);
     }
     std::string out = heading + "\n";
@@ -69,7 +71,8 @@ std::string with(const std::string& table, const std::string& line) {
   return part("[server]", {"hostname = 'mx.example.com'"}) +
          part("[[listener]]", {"name = 'mx'", "address = '127.0.0.1:25'"}) +
          part("[[upstream]]", {"name = 'mta'", "address = '127.0.0.1:2525'"}) +
-         part("[[certificate]]", {"certificate = 'x.pem'", "private_key = 'x.key'"}) + part("[tls]", {}) +
+         part("[[certificate]]", {"certificate = 'x.pem'", "private_key = 'x.key'"}) +
+         part("[[rule]]", {"name = 'partners'", "tls = 'required'"}) + part("[tls]", {}) +
          part("[metrics]", {"address = '127.0.0.1:9925'"});
 }
 
@@ -94,6 +97,7 @@ const std::vector<Happy>& happy_lines() {
     const std::string l = "[[listener]]";
     const std::string u = "[[upstream]]";
     const std::string n = "[[certificate]]";
+    const std::string r = "[[rule]]";
     const std::string t = "[tls]";
     const std::string m = "[metrics]";
     const auto server = [](auto member, auto value) {
@@ -108,6 +112,11 @@ const std::vector<Happy>& happy_lines() {
     const auto cert = [](auto member, auto value) {
       return [=](const Config& config) { return config.certificates.at(0).*member == value; };
     };
+    const auto rule = [](auto member, auto value) {
+      return [=](const Config& config) { return config.rules.at(0).*member == value; };
+    };
+    using policy::Step;
+    const std::string digest(64, 'a');
     const auto in_tls = [](auto member, auto value) {
       return [=](const Config& config) { return config.tls.*member == value; };
     };
@@ -152,6 +161,7 @@ const std::vector<Happy>& happy_lines() {
         {l, "close_timeout = '8s'", lis(&Listener::close_timeout, 8s)},
         {l, "starttls = 'required'", lis(&Listener::starttls, smtp::StartTls::required)},
         {l, "starttls = 'optional'", lis(&Listener::starttls, smtp::StartTls::optional)},
+        {l, "starttls = 'required-for-auth'", lis(&Listener::starttls, smtp::StartTls::required_for_auth)},
         {l, "implicit_tls = true", lis(&Listener::implicit_tls, true)},
         {l, "certificate = ['a.pem', '/b']\nprivate_key = ['c', 'd']",
          lis(&Listener::certificate, Paths{"a.pem", "/b"})},
@@ -177,6 +187,35 @@ const std::vector<Happy>& happy_lines() {
          cert(&Certificate::names, Paths{"a.example", "*.b.example"})},
         {n, "certificate = ['y.pem']", cert(&Certificate::certificate, Paths{"y.pem"})},
         {n, "private_key = 'y.key'", cert(&Certificate::private_key, Paths{"y.key"})},
+        {r, "name = 'all'", rule(&Rule::name, "all")},
+        {r, "listeners = ['mx']\ntls = 'optional'", rule(&Rule::listeners, Paths{"mx"})},
+        {r, "steps = 'data'", rule(&Rule::steps, policy::Steps{Step::data})},
+        {r, "steps = ['rcpt', 'auth', 'data']",
+         rule(&Rule::steps, policy::Steps{Step::auth, Step::rcpt, Step::data})},
+        {r, "clients = ['192.0.2.0/24', '2001:db8::1']",
+         rule(&Rule::clients, Paths{"192.0.2.0/24", "2001:db8::1"})},
+        {r, "clients_file = '/c'", rule(&Rule::clients_file, "/c")},
+        {r, "helo = ['a_b.example', '*.c.example']", rule(&Rule::helo, Paths{"a_b.example", "*.c.example"})},
+        {r, "authenticated = false", rule(&Rule::authenticated, std::optional(false))},
+        {r, "authenticated = true", rule(&Rule::authenticated, std::optional(true))},
+        {r, "sender_domains = ['<>', '.a.example']", rule(&Rule::sender_domains, Paths{"<>", ".a.example"})},
+        {r, "sender_domains_file = '/s'", rule(&Rule::sender_domains_file, "/s")},
+        {r, "recipient_domains = ['a.example']", rule(&Rule::recipient_domains, Paths{"a.example"})},
+        {r, "recipient_domains = ['a.example']", rule(&Rule::steps, policy::Steps{Step::rcpt})},
+        {r, "recipient_domains_file = '/r'", rule(&Rule::recipient_domains_file, "/r")},
+        {r, "recipient_domains_file = '/r'", rule(&Rule::steps, policy::Steps{Step::rcpt})},
+        {r, "tls = 'TLSv1.3'", rule(&Rule::tls, policy::Encryption::tls13)},
+        {r, "tls = 'optional'", rule(&Rule::tls, policy::Encryption::optional)},
+        {r, "client_certificate = 'presented'",
+         rule(&Rule::client_certificate, policy::ClientCertificate::presented)},
+        {r, "client_certificate = 'verified'",
+         rule(&Rule::client_certificate, policy::ClientCertificate::verified)},
+        {r, "fingerprints = ['" + digest + "']", rule(&Rule::fingerprints, Paths{digest})},
+        {r, "fingerprints_file = '/f'", rule(&Rule::fingerprints_file, "/f")},
+        {r, "otherwise = 'tempfail'", rule(&Rule::otherwise, policy::Otherwise::tempfail)},
+        {r, "otherwise = 'mark'", rule(&Rule::otherwise, policy::Otherwise::mark)},
+        {r, "otherwise = 'next'", rule(&Rule::otherwise, policy::Otherwise::next)},
+        {r, "reply = '550 5.7.1 No'", rule(&Rule::reply, "550 5.7.1 No")},
         {t, "ktls = 'require'", in_tls(&Tls::ktls, tls::Offload::require)},
         {t, "ktls = 'off'", in_tls(&Tls::ktls, tls::Offload::off)},
         {t, "session_tickets = false", in_tls(&Tls::session_tickets, false)},
@@ -396,7 +435,7 @@ TEST(Config, UnknownTablesGetTheNearestKnownOne) {
               ElementsAre("f:8:3: listeners: unknown; did you mean [[listener]]?"));
   EXPECT_THAT(problems_of(std::string(hostname) + rest + "[log]\n"),
               ElementsAre("f:8:2: log: unknown; the tables are [server], [[listener]], [[upstream]], "
-                          "[[certificate]], [tls] and [metrics]"));
+                          "[[certificate]], [[rule]], [tls] and [metrics]"));
   EXPECT_THAT(problems_of("reactors = 2\n" + std::string(hostname) + rest),
               ElementsAre("f:1:1: reactors: not in a table; put it below [server]"));
 }
@@ -558,7 +597,8 @@ TEST(Config, Choices) {
   for (const std::string word : {"may", "on", "require", "Off", ""}) {
     EXPECT_THAT(faults("[[listener]]", "starttls = '" + word + "'"),
                 ElementsAre("listener.starttls: \"" + word +
-                            "\" is not a choice here; write \"off\", \"optional\" or \"required\""));
+                            "\" is not a choice here; write \"off\", \"optional\", \"required\" or "
+                            "\"required-for-auth\""));
   }
   EXPECT_THAT(faults("[[listener]]", "minimum_tls_version = 'TLS1.3'"),
               ElementsAre("listener.minimum_tls_version: \"TLS1.3\" is not a choice here; "
@@ -986,7 +1026,13 @@ TEST(Example, LoadsAndIsAllDefaults) {
     const bool key = line.size() > 1 && line[0] == '#' && line[1] != ' ';
     uncommented += (key ? line.substr(1) : line) + "\n";
   }
-  // [[certificate]] asks for files that nobody has, so it is commented out whole.
+  // [[certificate]] asks for files that nobody has, so it is commented out whole; [[rule]] likewise: there is
+  // none by default.
+  defaults.rules.emplace_back();
+  defaults.rules[0].name = "partners";
+  defaults.rules[0].steps = {policy::Step::mail};
+  defaults.rules[0].authenticated = true;
+  defaults.rules[0].tls = policy::Encryption::required;
   defaults.certificates.push_back({{}, {"mx.pem"}, {"mx.key"}});
   EXPECT_EQ(parsed(uncommented), defaults);
   const Language language;

@@ -57,8 +57,8 @@ struct Decision {
   Action action = Action::reply;
   Verb verb = Verb::unknown;
   std::string_view argument;  // of the command, as it was written
-  std::string_view reply;  // wire form, static storage; empty where the action says who replies
-  union {                  // by action: mail, rcpt, bdat and bdat_refuse
+  std::string_view reply;     // wire form, static storage; empty where the action says who replies
+  union {                     // by action: mail, rcpt, bdat and bdat_refuse
     MailCommand mail;
     RcptCommand rcpt;
     BdatCommand bdat;
@@ -113,6 +113,8 @@ class Session {
     return state_ == State::envelope || state_ == State::chunks || state_ == State::message;
   }
   [[nodiscard]] std::uint32_t recipients_accepted() const noexcept { return recipients_accepted_; }
+  // A BDAT was accepted, and not the last one.
+  [[nodiscard]] bool between_chunks() const noexcept { return state_ == State::chunks; }
   // Asked, not answered.
   [[nodiscard]] std::uint32_t recipients_pending() const noexcept { return recipients_pending_; }
 

@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "config/explanation.h"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "policy/explain.h"
+#include "ringmx/smtp/session.h"
+
+namespace ringmx::config {
+namespace {
+
+using policy::ClientCertificate;
+using policy::Encryption;
+using policy::Lack;
+using policy::Mismatch;
+using policy::Otherwise;
+using policy::Step;
+
+// ---------------------------------------------------------------- listeners
+
+// Reached by anybody on the Internet, as an MX is.
+bool is_public(const Listener& listener) {
+  if (listener.address.port != 25) return false;
+  static const policy::Networks special = [] {
+    std::vector<policy::Network> networks;
+    // Loopback, private use, shared, link-local: RFC 6890.
+    for (const std::string_view text :
+         {"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16",
+          "::1/128", "fc00::/7", "fe80::/10"}) {
+      static_cast<void>(parse_network(text, networks.emplace_back()));
+    }
+    return policy::Networks(networks);
+  }();
+  const auto address = parse_client_address(listener.address.host);
+  return address && !special.contains(*address);
+}
+
+std::string reply_text(std::string_view wire) {
+  return std::string(wire.substr(0, wire.find('\r')));
+}
+
+// A list as it is written, or its beginning, and its file.
+std::string listed(const std::vector<std::string>& list, const std::string& file) {
+  constexpr std::size_t shown = 3;
+  std::vector<std::string> words(list.begin(),
+                                 list.begin() + static_cast<std::ptrdiff_t>(std::min(list.size(), shown)));
+  if (list.size() > shown) words.push_back(std::to_string(list.size() - shown) + " more");
+  if (!file.empty()) words.push_back("those of " + file);
+  return enumerate(words, "or");
+}
+
+// "if the client is in 192.0.2.0/24 and the sender in example.org"
+std::string conditions(const Rule& rule) {
+  std::vector<std::string> parts;
+  if (!rule.clients.empty() || !rule.clients_file.empty())
+    parts.push_back("the client is in " + listed(rule.clients, rule.clients_file));
+  if (!rule.helo.empty()) parts.push_back("it says that it is " + listed(rule.helo, ""));
+  if (rule.authenticated)
+    parts.emplace_back(*rule.authenticated ? "it is authenticated" : "it is not authenticated");
+  if (rule.names_senders())
+    parts.push_back("the sender is in " + listed(rule.sender_domains, rule.sender_domains_file));
+  if (rule.names_recipients())
+    parts.push_back("the recipient is in " + listed(rule.recipient_domains, rule.recipient_domains_file));
+  return parts.empty() ? "always" : "if " + enumerate(parts, "and");
+}
+
+std::string requirements(const Rule& rule) {
+  std::vector<std::string> parts;
+  if (rule.tls == Encryption::tls13) parts.emplace_back("TLS 1.3");
+  if (rule.tls == Encryption::required || parts.empty()) parts.emplace_back("TLS");
+  if (rule.client_certificate == ClientCertificate::presented) parts.emplace_back("a client certificate");
+  if (rule.client_certificate == ClientCertificate::verified)
+    parts.emplace_back("a verified client certificate");
+  if (rule.names_fingerprints()) parts.emplace_back("a client certificate of those it lists");
+  return enumerate(parts, "and");
+}
+
+// What a rule says to a client without TLS that it concerns.
+std::string without_tls(const policy::Rule& rule) {
+  switch (rule.otherwise) {
+    case Otherwise::refuse:
+    case Otherwise::tempfail:
+      return "it gets " + in_quotes(reply_text(rule.reply_to(Lack::tls)));
+    case Otherwise::mark:
+      return "it is counted and logged, and the next rule decides";
+    case Otherwise::next:
+      return "the next rule decides";
+  }
+  return {};
+}
+
+std::string command_of(Step step) {
+  switch (step) {
+    case Step::connect:
+      return "connect";
+    case Step::auth:
+      return "AUTH";
+    case Step::mail:
+      return "MAIL";
+    case Step::rcpt:
+      return "RCPT";
+    case Step::data:
+      return "DATA and BDAT";
+  }
+  return {};
+}
+
+// The first rule that keeps all clients without TLS from delivering mail to `listener`.
+const policy::Rule* bars_everybody(const policy::Policy& policy) {
+  for (const Step step : {Step::mail, Step::rcpt, Step::data}) {
+    for (const policy::Rule* rule : policy.rules_at(step)) {
+      if (rule->concerns_all_senders() &&
+          !rule->reply_to(rule->requires_tls() ? Lack::tls : Lack::nothing).empty())
+        return rule;
+      if (rule->unconditional() && !rule->requires_tls()) break;  // lets all pass
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::string explain_listeners(const Config& config, const policy::Policies& policies) {
+  std::string out;
+  for (std::size_t i = 0; i < config.listeners.size(); ++i) {
+    const Listener& listener = config.listeners[i];
+    const policy::Policy& policy = policies.listeners[i];
+    out += "listener " + in_quotes(listener.name) + " at " + listener.address.text() + ":\n  ";
+    if (listener.implicit_tls) {
+      out += "TLS begins with the connection. A client without it can do nothing.\n";
+    } else {
+      switch (listener.starttls) {
+        case smtp::StartTls::off:
+          out += "There is no TLS. All is said in clear text.\n";
+          break;
+        case smtp::StartTls::optional:
+          out +=
+              "STARTTLS is offered. A client without TLS can deliver mail, unless a rule says otherwise.\n";
+          break;
+        case smtp::StartTls::required_for_auth:
+          out +=
+              "STARTTLS is offered. A client without TLS can deliver mail, unless a rule says otherwise;\n"
+              "  it can't authenticate: AUTH is not offered, and gets 530.\n";
+          break;
+        case smtp::StartTls::required:
+          out +=
+              "STARTTLS is required. A client without TLS can say HELO, EHLO, STARTTLS, NOOP, RSET, HELP "
+              "and\n"
+              "  QUIT; it can't authenticate or deliver mail: all else gets 530.\n";
+          break;
+      }
+    }
+    for (std::size_t s = 0; s < policy::step_count; ++s) {
+      const auto step = static_cast<Step>(s);
+      if (!policy.asks(step)) continue;
+      out += "  At " + command_of(step) + " the first of these rules that fits decides:\n";
+      for (const policy::Rule* rule : policy.rules_at(step)) {
+        const Rule& written = config.rules[rule->index];
+        out += "    " + in_quotes(rule->name) + ", " + conditions(written) + ": ";
+        if (rule->requires_tls()) {
+          out += requirements(written) +
+                 (rule->otherwise == Otherwise::mark ? " is looked for" : " is required") + "; without TLS " +
+                 without_tls(*rule) + ".\n";
+        } else {
+          out += "it is let pass, with TLS or without.\n";
+        }
+      }
+      out += "    None fits: it is let pass.\n";
+    }
+  }
+  return out;
+}
+
+std::vector<std::string> policy_warnings(const Config& config, const policy::Policies& policies) {
+  std::vector<std::string> out;
+  for (std::size_t i = 0; i < config.listeners.size(); ++i) {
+    const Listener& listener = config.listeners[i];
+    const policy::Policy& policy = policies.listeners[i];
+    const std::string name = "listener " + in_quotes(listener.name);
+    const policy::Rule* const rule = bars_everybody(policy);
+    const bool by_key = listener.implicit_tls || listener.starttls == smtp::StartTls::required;
+    if (is_public(listener) && (by_key || rule != nullptr)) {
+      const std::string by = listener.implicit_tls ? "implicit_tls"
+                             : by_key              ? R"(starttls = "required")"
+                                                   : "the rule " + in_quotes(rule->name);
+      out.push_back(
+          name + " is public (" + listener.address.text() + "), and " + by +
+          " requires TLS of everybody who delivers mail. RFC 3207 section 4: \"A publicly-referenced SMTP "
+          "server MUST NOT require use of the STARTTLS extension in order to deliver mail locally.\" "
+          "Mail from servers without TLS does not arrive; " +
+          (by_key ? R"(starttls = "optional" and rules for those who have it would do)"
+                  : R"(otherwise = "mark" tells who they are)"));
+    }
+    for (std::size_t s = 0; s < policy::step_count; ++s) {
+      const policy::Rule* before = nullptr;
+      for (const policy::Rule* one : policy.rules_at(static_cast<Step>(s))) {
+        const std::string which = "rule " + in_quotes(one->name) + " at " + command_of(static_cast<Step>(s));
+        if (before != nullptr) {
+          out.push_back(which + " of " + name + " is never asked: " + in_quotes(before->name) +
+                        " decides before");
+        } else if (one->requires_tls() && !one->reply_to(Lack::tls).empty()) {
+          if (!listener.uses_tls()) {
+            out.push_back(which + " requires TLS, which " + name + " has not: nobody can meet it there");
+          } else if (config.rules[one->index].requires_certificate() &&
+                     listener.client_certificates == tls::ClientCertificates::none) {
+            out.push_back(which + " requires a certificate, for which " + name +
+                          " does not ask: nobody can meet it there");
+          }
+        }
+        const bool decides_always =
+            one->unconditional() && one->otherwise != Otherwise::mark && one->otherwise != Otherwise::next;
+        if (before == nullptr && decides_always) before = one;
+      }
+    }
+  }
+  return out;
+}
+
+// ---------------------------------------------------------------- a session
+
+const std::string_view question_usage =
+    "--listener NAME --client ADDRESS --tls no|1.2|1.3 [--certificate verified|unverified|SHA256] [--helo "
+    "NAME]\n"
+    "                      [--user NAME] --mail ADDRESS --rcpt ADDRESS ...";
+
+std::optional<Fault> parse_question(std::span<const std::string_view> words, Question& out) {
+  bool has_client = false;
+  bool has_tls = false;
+  bool has_mail = false;
+  policy::Certificate certificate;
+  for (std::size_t i = 0; i < words.size(); i += 2) {
+    const std::string_view option = words[i];
+    if (i + 1 == words.size()) return Fault{std::string(option) + " needs a value", "write one behind it"};
+    const std::string_view value = words[i + 1];
+    if (option == "--listener") {
+      out.listener = value;
+    } else if (option == "--client") {
+      const auto address = parse_client_address(value);
+      if (!address)
+        return Fault{in_quotes(value) + " is no client's address", "write --client 192.0.2.1, for example"};
+      out.client = *address;
+      has_client = true;
+    } else if (option == "--tls") {
+      if (value != "no" && value != "1.2" && value != "1.3")
+        return Fault{in_quotes(value) + " is no version of TLS", "write --tls no, --tls 1.2 or --tls 1.3"};
+      out.tls = value == "no" ? 0 : value == "1.2" ? 0x0303 : 0x0304;
+      has_tls = true;
+    } else if (option == "--certificate") {
+      if (value == "verified" || value == "unverified") {
+        certificate.verified = value == "verified";
+      } else if (auto fault = parse_fingerprint(value, certificate.sha256)) {
+        return fault;
+      }
+      out.certificate = certificate;
+    } else if (option == "--helo") {
+      out.helo = value;
+    } else if (option == "--user") {
+      out.user = value;
+    } else if (option == "--mail") {
+      out.sender = value;
+      has_mail = true;
+    } else if (option == "--rcpt") {
+      out.recipients.emplace_back(value);
+    } else {
+      return Fault{in_quotes(option) + " is no option here", "write " + std::string(question_usage)};
+    }
+  }
+  if (!has_client) return Fault{"there is no client", "write --client 192.0.2.1, for example"};
+  if (!has_tls) return Fault{"it is not said whether there is TLS", "write --tls no, --tls 1.2 or --tls 1.3"};
+  if (!has_mail)
+    return Fault{"there is no sender", "write --mail a@example.org, or --mail \"\" for the null sender"};
+  if (out.recipients.empty())
+    return Fault{"there is no recipient", "write --rcpt b@example.com, for example"};
+  if (out.certificate && out.tls == 0)
+    return Fault{"there is no certificate without TLS", "write --tls 1.3, or leave --certificate out"};
+  return std::nullopt;
+}
+
+namespace {
+
+// Says the commands to a session like those that are served, and asks the policy as they do.
+class Walk {
+ public:
+  Walk(const Listener& listener, const policy::Policy& policy, const Question& question, std::string& out)
+      : listener_(listener), policy_(policy), rules_(session_rules(listener)), session_(rules_), out_(out) {
+    facts_.listener = listener.name;
+    facts_.client = question.client;
+    facts_.tls.version = question.tls;
+    if (question.certificate) facts_.tls.certificate = &*question.certificate;
+    facts_.helo = question.helo;
+    if (question.tls != 0) session_.tls_started();
+  }
+
+  void authenticated(const std::string& user) { facts_.user = user; }
+
+  // True: allowed. `step`: none for a command that no rule is asked about.
+  bool say(const std::string& line, std::optional<Step> step) {
+    out_ += line + "\n";
+    const smtp::Decision decision = session_.decide({.text = line}, listener_.extensions);
+    // AUTH is not the session's to do yet; all that is known of it is whether TLS has to come first.
+    const bool refused = step == Step::auth
+                             ? decision.reply.starts_with("530")
+                             : decision.reply.starts_with('4') || decision.reply.starts_with('5');
+    if (refused) {
+      const bool tls_first = decision.reply.starts_with("530");
+      out_ += tls_first
+                  ? "  starttls = " +
+                        in_quotes(listener_.starttls == smtp::StartTls::required ? "required"
+                                                                                 : "required-for-auth") +
+                        ": there is no TLS\n"
+                  : "  that is no command that could be done\n";
+      return end(decision.reply);
+    }
+    if (decision.action == smtp::Action::mail) facts_.sender = decision.mail.reverse_path;
+    facts_.recipient = decision.action == smtp::Action::rcpt ? decision.rcpt.forward_path : smtp::Path{};
+    std::string_view reply;
+    if (step) reply = ask(*step);
+    if (reply.empty()) {
+      session_.apply(decision);
+      if (decision.action == smtp::Action::rcpt) session_.recipient_replied(true);
+    }
+    return end(reply);
+  }
+
+ private:
+  std::string_view ask(Step step) {
+    for (const policy::Finding& finding : policy::findings(policy_, step, facts_)) {
+      out_ += "  rule " + in_quotes(finding.rule->name) + ": ";
+      if (finding.mismatch != Mismatch::none) {
+        out_ += "does not apply, " + std::string(policy::text_of(finding.mismatch));
+      } else if (finding.lack == Lack::nothing) {
+        out_ +=
+            finding.decides ? "applies, and lets it pass" : "applies, and would let it pass; it only marks";
+      } else {
+        out_ += "applies, and " + std::string(policy::text_of(finding.lack));
+        if (finding.rule->otherwise == Otherwise::mark) out_ += "; it is marked, and the search goes on";
+        if (finding.rule->otherwise == Otherwise::next) out_ += "; the search goes on";
+      }
+      out_ += '\n';
+    }
+    const policy::Verdict verdict = policy_.decide(step, facts_);
+    if (verdict.rule == nullptr) out_ += "  no rule decides\n";
+    return verdict.reply;
+  }
+
+  bool end(std::string_view reply) {
+    out_ += "  => " + (reply.empty() ? "allowed" : reply_text(reply)) + "\n";
+    return reply.empty();
+  }
+
+  const Listener& listener_;
+  const policy::Policy& policy_;
+  smtp::SessionRules rules_;
+  smtp::Session session_;
+  policy::Facts facts_;
+  std::string& out_;
+};
+
+}  // namespace
+
+std::optional<Fault> explain(const Config& config, const policy::Policies& policies, const Question& question,
+                             std::string& out) {
+  std::vector<std::string> names;
+  std::size_t index = config.listeners.size();
+  for (std::size_t i = 0; i < config.listeners.size(); ++i) {
+    names.push_back(in_quotes(config.listeners[i].name));
+    if (config.listeners[i].name == question.listener ||
+        (question.listener.empty() && config.listeners.size() == 1))
+      index = i;
+  }
+  if (index == config.listeners.size()) {
+    return Fault{question.listener.empty() ? "there are several listeners"
+                                           : "there is no listener " + in_quotes(question.listener),
+                 "write --listener and one of " + enumerate(names, "or")};
+  }
+  const Listener& listener = config.listeners[index];
+  if (question.tls == 0 && listener.implicit_tls)
+    return Fault{"TLS begins with the connection at " + names[index], "write --tls 1.2 or --tls 1.3"};
+  if (question.tls != 0 && !listener.uses_tls())
+    return Fault{"there is no TLS at " + names[index], "write --tls no"};
+
+  out += "listener " + names[index] + ", client " + format_address(question.client) +
+         (question.tls == 0        ? ", no TLS"
+          : question.tls == 0x0303 ? ", TLS 1.2"
+                                   : ", TLS 1.3") +
+         "\n";
+  Walk walk(listener, policies.listeners[index], question, out);
+  if (!walk.say("EHLO " + question.helo, std::nullopt)) return std::nullopt;
+  if (!question.user.empty()) {
+    if (!walk.say("AUTH", Step::auth)) return std::nullopt;
+    walk.authenticated(question.user);
+  }
+  const std::string mail = "MAIL FROM:<" + question.sender + ">";  // what the facts point into
+  if (!walk.say(mail, Step::mail)) return std::nullopt;
+  bool any = false;
+  for (const std::string& recipient : question.recipients)
+    any = walk.say("RCPT TO:<" + recipient + ">", Step::rcpt) || any;
+  if (any) walk.say("DATA", Step::data);
+  return std::nullopt;
+}
+
+}  // namespace ringmx::config

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "policy/networks.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <vector>
+
+namespace ringmx::policy {
+namespace {
+
+Address ipv4(std::uint32_t n) {
+  Address out{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  for (std::size_t i = 0; i < 4; ++i) out[12 + i] = static_cast<std::uint8_t>(n >> (24 - 8 * i));
+  return out;
+}
+Network network(std::uint32_t n, unsigned bits) {
+  return {ipv4(n), static_cast<std::uint8_t>(mapped_bits + bits)};
+}
+
+// The model: bit by bit, one network after the other.
+bool shares(const Network& network, const Address& address) {
+  if (is_ipv4(address) != (is_ipv4(network.address) && network.bits >= mapped_bits)) return false;
+  for (std::size_t bit = 0; bit < network.bits; ++bit) {
+    const unsigned mask = 0x80U >> bit % 8;
+    if ((network.address[bit / 8] & mask) != (address[bit / 8] & mask)) return false;
+  }
+  return true;
+}
+bool naive(const std::vector<Network>& networks, const Address& address) {
+  for (const Network& n : networks) {
+    if (shares(n, address)) return true;
+  }
+  return false;
+}
+
+TEST(Networks, EmptyHoldsNothing) {
+  EXPECT_FALSE(Networks().contains(ipv4(0)));
+  EXPECT_FALSE(Networks(std::vector<Network>{}).contains(Address{}));
+  EXPECT_FALSE(Networks().all_ipv4());
+  EXPECT_FALSE(Networks().all_ipv6());
+}
+
+// All pairs of networks within 16 addresses, at both ends of IPv4 and in the middle.
+TEST(Networks, EveryPairOfSmallOnes) {
+  for (const std::uint32_t base : {0U, 0x7ffffff8U, 0xc0000200U, 0xfffffff0U}) {
+    std::vector<Network> all;
+    for (unsigned bits = 28; bits <= 32; ++bits) {
+      for (std::uint32_t at = 0; at < 16; at += 1U << (32 - bits)) all.push_back(network(base + at, bits));
+    }
+    for (const Network& a : all) {
+      for (const Network& b : all) {
+        const std::vector<Network> both{a, b};
+        const Networks set(both);
+        for (std::uint32_t at = 0; at < 48; ++at) {
+          const Address address = ipv4(base - 16 + at);
+          ASSERT_EQ(set.contains(address), naive(both, address)) << base << " " << at;
+        }
+      }
+    }
+  }
+}
+
+TEST(Networks, EveryPrefixLength) {
+  std::mt19937_64 random(1);
+  for (unsigned bits = 0; bits <= 128; ++bits) {
+    for (int round = 0; round < 40; ++round) {
+      Address address;
+      for (auto& octet : address) octet = static_cast<std::uint8_t>(random());
+      if (round % 2 == 0 && bits >= mapped_bits) address = ipv4(static_cast<std::uint32_t>(random()));
+      const std::vector<Network> one{{address, static_cast<std::uint8_t>(bits)}};
+      const Networks set(one);
+      EXPECT_EQ(set.contains(address), naive(one, address));
+      for (std::size_t bit = 0; bit < 128; ++bit) {  // differs there alone
+        Address other = address;
+        other[bit / 8] = static_cast<std::uint8_t>(other[bit / 8] ^ (0x80U >> bit % 8));
+        ASSERT_EQ(set.contains(other), naive(one, other)) << bits << " " << bit;
+      }
+    }
+  }
+}
+
+// Few of the bits vary, so that ranges nest, touch and overlap.
+TEST(Networks, ManyAtRandom) {
+  std::mt19937_64 random(2);
+  for (int round = 0; round < 300; ++round) {
+    const bool ipv6 = round % 2 == 1;
+    const auto some = [&] {
+      Address out = ipv4(0x0a000000U | static_cast<std::uint32_t>(random() & 0x30f03U));
+      if (ipv6) {
+        out = {0x20, 0x01, 0x0d, 0xb8};
+        out[5] = static_cast<std::uint8_t>(random() & 3);
+        out[9] = static_cast<std::uint8_t>(random() & 0xc1);
+        out[15] = static_cast<std::uint8_t>(random() & 3);
+      }
+      return out;
+    };
+    std::vector<Network> networks(random() % 40);
+    for (Network& n : networks)
+      n = {some(), static_cast<std::uint8_t>(ipv6 ? 32 + random() % 97 : mapped_bits + 8 + random() % 25)};
+    const Networks set(networks);
+    for (int i = 0; i < 300; ++i) {
+      const Address address = some();
+      ASSERT_EQ(set.contains(address), naive(networks, address));
+    }
+  }
+}
+
+TEST(Networks, Ipv4AndIpv6AreApart) {
+  const Networks six({{Address{}, 0}});
+  EXPECT_TRUE(six.all_ipv6());
+  EXPECT_FALSE(six.all_ipv4());
+  EXPECT_FALSE(six.contains(ipv4(0xc0000201U)));
+  EXPECT_TRUE(six.contains(Address{0x20, 0x01}));
+  const Networks four({network(0, 0)});
+  EXPECT_TRUE(four.all_ipv4());
+  EXPECT_FALSE(four.all_ipv6());
+  EXPECT_TRUE(four.contains(ipv4(0xffffffffU)));
+  EXPECT_FALSE(four.contains(Address{}));
+  EXPECT_FALSE(Networks({network(0, 1)}).all_ipv4());
+  EXPECT_FALSE(Networks({network(0x80000000U, 1)}).all_ipv4());
+}
+
+TEST(Networks, AHundredThousandAreCompact) {
+  std::mt19937_64 random(3);
+  std::vector<Network> networks;
+  for (int i = 0; i < 100'000; ++i)
+    networks.push_back(network(static_cast<std::uint32_t>(random()) & ~255U, 24));
+  EXPECT_LE(Networks(networks).memory(), 8U * 100'000U);
+}
+
+}  // namespace
+}  // namespace ringmx::policy
