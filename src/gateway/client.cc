@@ -138,7 +138,7 @@ Client::Client(Worker& worker, ListenerContext& listener, int fd)
       lines_(listener.line_limit, listener.rules.bare_lf_ends_line),
       stream_(worker.reactor(), worker.client_memory(), worker.client_traffic(), *this) {
   stream_.open(fd);
-  if (!listener_.policy->empty()) facts_ = std::make_unique<SessionFacts>(fd);
+  if (!listener_.policy->empty()) facts_ = std::make_unique<SessionFacts>(fd, listener_.config->name);
 }
 
 Client::~Client() = default;
@@ -355,9 +355,7 @@ bool Client::consult(smtp::Decision& decision) {
   using metrics::RuleResult;
   const auto step = policy::step_of(session_, decision);
   if (!step || !listener_.policy->asks(*step)) return true;
-  policy::Facts facts = facts_->at(decision);
-  facts.listener = listener_.config->name;
-  facts.recipients = session_.recipients_accepted();
+  const policy::Facts& facts = facts_->at(decision, session_.recipients_accepted());
   const policy::Verdict verdict = listener_.policy->decide(*step, facts);
   RuleResult result = RuleResult::allowed;
   if (!verdict.allowed()) {

@@ -53,9 +53,24 @@ policy::Fingerprint fingerprint_of(std::string_view hexadecimal) {
 
 }  // namespace
 
-SessionFacts::SessionFacts(int fd) {
-  address_of(fd, ::getpeername, client_, client_port_);
-  address_of(fd, ::getsockname, server_, server_port_);
+SessionFacts::SessionFacts(int fd, std::string_view listener) {
+  facts_.listener = listener;
+  address_of(fd, ::getpeername, facts_.client, facts_.client_port);
+  address_of(fd, ::getsockname, facts_.server, facts_.server_port);
+}
+
+const policy::Facts& SessionFacts::at(const smtp::Decision& decision, std::uint32_t recipients) {
+  facts_.recipients = recipients;
+  if (decision.action == smtp::Action::mail) {
+    sender_in_line_ = true;
+    facts_.sender = decision.mail.reverse_path;
+    facts_.mail_argument = decision.argument;
+    facts_.size = decision.mail.size;
+  }
+  const bool rcpt = decision.action == smtp::Action::rcpt;
+  facts_.recipient = rcpt ? decision.rcpt.forward_path : smtp::Path{};
+  facts_.rcpt_argument = rcpt ? decision.argument : std::string_view();
+  return facts_;
 }
 
 void SessionFacts::applied(const smtp::Decision& decision) {
@@ -63,34 +78,48 @@ void SessionFacts::applied(const smtp::Decision& decision) {
   switch (decision.action) {
     case Action::greet:
     case Action::greet_esmtp:
-      helo_ = decision.argument;
-      esmtp_ = decision.action == Action::greet_esmtp;
-      return envelope_.reset();
+      forget_envelope();
+      said_.assign(decision.argument.begin(), decision.argument.end());
+      facts_.helo = {said_.data(), said_.size()};
+      facts_.esmtp = decision.action == Action::greet_esmtp;
+      return;
     case Action::mail: {
-      auto envelope = std::make_unique<Envelope>();
-      envelope->mail_argument = decision.argument;
-      envelope->sender = moved(decision.mail.reverse_path, decision.argument, envelope->mail_argument);
-      envelope->size = decision.mail.size;
-      envelope_ = std::move(envelope);
+      const std::size_t helo = facts_.helo.size();
+      said_.resize(helo);
+      said_.insert(said_.end(), decision.argument.begin(), decision.argument.end());
+      facts_.helo = {said_.data(), helo};  // it may have moved
+      facts_.mail_argument = {said_.data() + helo, decision.argument.size()};
+      facts_.sender = moved(decision.mail.reverse_path, decision.argument, facts_.mail_argument);
+      facts_.size = decision.mail.size;
+      sender_in_line_ = false;
       return;
     }
     case Action::rset:
-      return envelope_.reset();
+      return forget_envelope();
     default:
-      return;
+      if (sender_in_line_) forget_envelope();
   }
 }
 
+void SessionFacts::forget_envelope() {
+  sender_in_line_ = false;
+  facts_.sender = {};
+  facts_.mail_argument = {};
+  facts_.size = 0;
+}
+
 void SessionFacts::tls_started(const tls::Facts& tls) {
-  helo_.clear();
-  esmtp_ = false;
-  envelope_.reset();
-  tls_ = {.version = static_cast<std::uint16_t>(tls.version),
-          .resumed = tls.resumed,
-          .protocol = tls::name_of(tls.version),
-          .suite = tls.suite,
-          .group = tls::name_of(tls.group),
-          .certificate = nullptr};
+  forget_envelope();
+  said_.clear();
+  facts_.helo = {};
+  facts_.esmtp = false;
+  facts_.user = {};
+  facts_.tls = {.version = static_cast<std::uint16_t>(tls.version),
+                .resumed = tls.resumed,
+                .protocol = tls::name_of(tls.version),
+                .suite = tls.suite,
+                .group = tls::name_of(tls.group),
+                .certificate = nullptr};
   if (!tls.certificate) return;
   auto certificate = std::make_unique<Certificate>();
   certificate->peer = *tls.certificate;
@@ -102,32 +131,7 @@ void SessionFacts::tls_started(const tls::Facts& tls) {
                         .serial = peer.serial,
                         .sha1 = peer.sha1};
   certificate_ = std::move(certificate);
-  tls_.certificate = &certificate_->facts;
-}
-
-policy::Facts SessionFacts::at(const smtp::Decision& decision) const {
-  policy::Facts facts;
-  facts.client = client_;
-  facts.client_port = client_port_;
-  facts.server = server_;
-  facts.server_port = server_port_;
-  facts.helo = helo_;
-  facts.esmtp = esmtp_;
-  facts.tls = tls_;
-  if (decision.action == smtp::Action::mail) {
-    facts.sender = decision.mail.reverse_path;
-    facts.mail_argument = decision.argument;
-    facts.size = decision.mail.size;
-  } else if (envelope_ != nullptr) {
-    facts.sender = envelope_->sender;
-    facts.mail_argument = envelope_->mail_argument;
-    facts.size = envelope_->size;
-  }
-  if (decision.action == smtp::Action::rcpt) {
-    facts.recipient = decision.rcpt.forward_path;
-    facts.rcpt_argument = decision.argument;
-  }
-  return facts;
+  facts_.tls.certificate = &certificate_->facts;
 }
 
 }  // namespace ringmx::gateway

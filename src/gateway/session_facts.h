@@ -3,8 +3,9 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
+#include <string_view>
 
+#include "absl/container/inlined_vector.h"
 #include "policy/facts.h"
 #include "ringmx/smtp/session.h"
 #include "tls/connection.h"
@@ -15,37 +16,32 @@ namespace ringmx::gateway {
 // there is somebody to decide keep it.
 class SessionFacts {
  public:
-  // Both ends of the socket are asked for their addresses.
-  explicit SessionFacts(int fd);
+  // Both ends of the socket are asked for their addresses. `listener`: its name.
+  SessionFacts(int fd, std::string_view listener);
+  SessionFacts(const SessionFacts&) = delete;
+  SessionFacts& operator=(const SessionFacts&) = delete;
 
-  // Remembers what `decision`, which was applied, tells of the session.
+  // What is known when `decision`, a step, is to be made. Points into *this and into the line, so it holds
+  // until applied().
+  [[nodiscard]] const policy::Facts& at(const smtp::Decision& decision, std::uint32_t recipients);
+  // Remembers what `decision`, which was applied, tells of the session; of a step that was refused, nothing.
   void applied(const smtp::Decision& decision);
-  void transaction_ended() noexcept { envelope_.reset(); }
+  void transaction_ended() { forget_envelope(); }
   // All that was said in clear text is forgotten (RFC 3207 4.2).
   void tls_started(const tls::Facts& tls);
 
-  // What is known when `decision`, a step, is to be made. Points into *this and into the line.
-  [[nodiscard]] policy::Facts at(const smtp::Decision& decision) const;
-
  private:
-  struct Envelope {
-    std::string mail_argument;
-    smtp::Path sender;  // points into it
-    std::uint64_t size = 0;
-  };
   struct Certificate {
     tls::PeerCertificate peer;
     policy::Certificate facts;  // points into it
   };
-  policy::Address client_{};
-  policy::Address server_{};
-  std::uint16_t client_port_ = 0;
-  std::uint16_t server_port_ = 0;
-  bool esmtp_ = false;
-  std::string helo_;
-  policy::Tls tls_;
+  void forget_envelope();
+
+  policy::Facts facts_;
+  bool sender_in_line_ = false;  // facts_ points there
+  // The arguments of HELO, or EHLO, and of MAIL. Most have room here.
+  absl::InlinedVector<char, 112> said_;
   std::unique_ptr<const Certificate> certificate_;
-  std::unique_ptr<const Envelope> envelope_;
 };
 
 }  // namespace ringmx::gateway

@@ -6,6 +6,9 @@
 namespace ringmx::policy {
 namespace {
 
+// Fewer ranges are not worth 256 KiB.
+constexpr std::size_t least_indexed = 4096;
+
 constexpr std::uint64_t all_ones = std::numeric_limits<std::uint64_t>::max();
 
 // Of 64 bits, those behind the first `fixed`.
@@ -40,6 +43,13 @@ Networks::Networks(const std::vector<Network>& networks) {
   }
   ipv4_.merge(std::move(ipv4));
   ipv6_.merge(std::move(ipv6));
+  if (ipv4_.first.size() < least_indexed) return;
+  std::uint32_t range = 0;
+  for (std::uint32_t upper = 0; upper <= 0xffff; ++upper) {
+    while (range < ipv4_.first.size() && ipv4_.first[range] < upper << 16) ++range;
+    ipv4_index_.push_back(range);
+  }
+  ipv4_index_.push_back(static_cast<std::uint32_t>(ipv4_.first.size()));
 }
 
 template <class Number>
@@ -58,14 +68,18 @@ void Networks::Ranges<Number>::merge(std::vector<std::pair<Number, Number>> rang
 }
 
 template <class Number>
-bool Networks::Ranges<Number>::contains(Number n) const noexcept {
-  const auto above = std::upper_bound(first.begin(), first.end(), n);
+bool Networks::Ranges<Number>::contains(Number n, std::size_t from, std::size_t to) const noexcept {
+  const auto above = std::upper_bound(first.begin() + static_cast<std::ptrdiff_t>(from),
+                                      first.begin() + static_cast<std::ptrdiff_t>(to), n);
   return above != first.begin() && n <= last[static_cast<std::size_t>(above - first.begin()) - 1];
 }
 
 bool Networks::contains(const Address& address) const noexcept {
-  const Wide n = number(address);
-  return is_ipv4(address) ? ipv4_.contains(static_cast<std::uint32_t>(n.low)) : ipv6_.contains(n);
+  const Wide wide = number(address);
+  if (!is_ipv4(address)) return ipv6_.contains(wide);
+  const auto n = static_cast<std::uint32_t>(wide.low);
+  if (ipv4_index_.empty()) return ipv4_.contains(n);
+  return ipv4_.contains(n, ipv4_index_[n >> 16], ipv4_index_[(n >> 16) + 1]);
 }
 
 bool Networks::all_ipv4() const noexcept {
@@ -77,7 +91,8 @@ bool Networks::all_ipv6() const noexcept {
 }
 
 std::size_t Networks::memory() const noexcept {
-  return 2 * (ipv4_.first.capacity() * sizeof(std::uint32_t) + ipv6_.first.capacity() * sizeof(Wide));
+  return ipv4_index_.capacity() * sizeof(std::uint32_t) +
+         2 * (ipv4_.first.capacity() * sizeof(std::uint32_t) + ipv6_.first.capacity() * sizeof(Wide));
 }
 
 }  // namespace ringmx::policy

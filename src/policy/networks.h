@@ -46,12 +46,15 @@ class Networks {
   template <class Number>
   struct Ranges {
     std::vector<Number> first, last;
-    [[nodiscard]] bool contains(Number n) const noexcept;
+    [[nodiscard]] bool contains(Number n) const noexcept { return contains(n, 0, first.size()); }
+    // If those that begin at `n` or before it are known to end between `from` and `to`.
+    [[nodiscard]] bool contains(Number n, std::size_t from, std::size_t to) const noexcept;
     void merge(std::vector<std::pair<Number, Number>> ranges);
   };
   static Wide number(const Address& address) noexcept;
 
   Ranges<std::uint32_t> ipv4_;
+  std::vector<std::uint32_t> ipv4_index_;  // of the first range at or behind a.b.0.0; empty: there are few
   Ranges<Wide> ipv6_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <vector>
 
@@ -126,7 +127,30 @@ TEST(Networks, AHundredThousandAreCompact) {
   std::vector<Network> networks;
   for (int i = 0; i < 100'000; ++i)
     networks.push_back(network(static_cast<std::uint32_t>(random()) & ~255U, 24));
-  EXPECT_LE(Networks(networks).memory(), 8U * 100'000U);
+  const Networks set(networks);
+  EXPECT_LE(set.memory(), 8U * 100'000U + 300'000U);
+  // By an index, which few have no need of: the ends of each, and the addresses beside them.
+  std::vector<bool> in(1U << 24);
+  for (const Network& n : networks) in[(n.address[12] << 16U | n.address[13] << 8U | n.address[14])] = true;
+  for (std::uint32_t n = 0; n < in.size(); ++n) {
+    ASSERT_EQ(set.contains(ipv4(n << 8)), in[n]);
+    ASSERT_EQ(set.contains(ipv4(n << 8 | 255U)), in[n]);
+  }
+}
+
+TEST(Networks, ManyWideOnes) {
+  std::mt19937_64 random(4);
+  std::vector<Network> networks;
+  for (int i = 0; i < 20'000; ++i) {
+    const unsigned bits = 12 + static_cast<unsigned>(random() % 21);
+    networks.push_back(network(static_cast<std::uint32_t>(random()), std::max(bits, i % 50 == 0 ? 0U : 20U)));
+  }
+  const Networks set(networks);
+  for (int i = 0; i < 2000; ++i) {
+    Address address = ipv4(static_cast<std::uint32_t>(random()));
+    if (i % 2 == 0) address = networks[random() % networks.size()].address;
+    ASSERT_EQ(set.contains(address), naive(networks, address));
+  }
 }
 
 }  // namespace

@@ -110,9 +110,14 @@ struct Security {
   StartTls starttls;
   bool secured;  // with `off`: implicit TLS
 };
-const Security securities[] = {{StartTls::off, false},      {StartTls::off, true},
-                               {StartTls::optional, false}, {StartTls::optional, true},
-                               {StartTls::required, false}, {StartTls::required, true}};
+const Security securities[] = {{StartTls::off, false},
+                               {StartTls::off, true},
+                               {StartTls::optional, false},
+                               {StartTls::optional, true},
+                               {StartTls::required, false},
+                               {StartTls::required, true},
+                               {StartTls::required_for_auth, false},
+                               {StartTls::required_for_auth, true}};
 
 // Every verb in every state, without TLS and with it. A cell: the reply code ("---" where others reply), and
 // the next state where it is another, or "x" where the session ends. "refuse" lines: Action::bdat_refuse.
@@ -182,6 +187,8 @@ TEST(Session, EveryVerbInEveryState) {
     }
     const std::set<Verb> ever{Verb::helo, Verb::ehlo, Verb::noop,   Verb::rset,
                               Verb::help, Verb::quit, Verb::unknown};
+    if (security.starttls == StartTls::required_for_auth && !security.secured && verb == Verb::auth)
+      return "530";
     const bool required = security.starttls == StartTls::required && !security.secured;
     return required && !ever.contains(verb) && !cell.ends_with(" x") ? "530" : cell;
   };
@@ -263,6 +270,48 @@ TEST(Session, Smtputf8EndsWithStarttls) {
   say(session, "EHLO x");
   say(session, "MAIL FROM:<a@b>");
   EXPECT_EQ(status(say(session, "RCPT TO:<\xc3\xa9@b>")), "553 5.6.7");
+}
+
+// What the owner refuses changes the session as a refusal of its own would, and is counted so.
+TEST(Session, RefusesForItsOwner) {
+  constexpr std::string_view no = "550 5.7.1 No\r\n";
+  constexpr std::string_view later = "451 4.7.1 Later\r\n";
+  const SessionRules rules{.error_limit = 3};
+  const auto decide = [](const Session& session, std::string_view line) {
+    return session.decide(plain(line), ExtensionSet::all());
+  };
+  for (const auto& [state, line] :
+       std::vector<std::pair<std::string_view, std::string_view>>{{"ready", "MAIL FROM:<a@b>"},
+                                                                  {"envelope", "RCPT TO:<a@b>"},
+                                                                  {"pending", "RCPT TO:<a@b>"},
+                                                                  {"accepted", "DATA"},
+                                                                  {"accepted", "BDAT 5"},
+                                                                  {"accepted", "BDAT 7 LAST"}}) {
+    SCOPED_TRACE(line);
+    const bool chunk = line.starts_with("BDAT");
+    for (const std::string_view reply : {no, later}) {
+      Session session = in_state(rules, state);
+      const std::uint32_t pending = session.recipients_pending();
+      const Decision decision = decide(session, line);
+      const Decision refused = session.refuse(decision, reply);
+      EXPECT_EQ(refused.verb, decision.verb);
+      EXPECT_EQ(refused.argument, decision.argument);
+      EXPECT_EQ(refused.reply, reply);
+      EXPECT_EQ(refused.action, chunk ? Action::bdat_refuse : Action::reply);
+      if (chunk) EXPECT_EQ(refused.bdat.size, line[5] == '5' ? 5U : 7U);
+      session.apply(refused);
+      EXPECT_EQ(session.recipients_pending(), pending);
+      EXPECT_EQ(state_of(session, refused), chunk ? "failed" : state);
+    }
+    // The third 5xx is the last word; a 4xx is no error.
+    Session session = in_state(rules, state);
+    say(session, "FOO");
+    say(session, "FOO");
+    EXPECT_EQ(session.refuse(decide(session, line), later).reply, later);
+    const Decision last = session.refuse(decide(session, line), no);
+    EXPECT_EQ(last.reply, replies::too_many_errors);
+    EXPECT_EQ(last.action, Action::close);
+  }
 }
 
 // A client can't make its limits anew by STARTTLS, and 530 is an error like any other.
