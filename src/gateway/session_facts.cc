@@ -12,6 +12,9 @@
 namespace ringmx::gateway {
 namespace {
 
+// Most sessions' HELO and MAIL fit, and cost one allocation.
+constexpr std::size_t room_for_both = 111;
+
 // `ask`: getpeername() or getsockname(). A peer that has gone has no address; its session is over anyway.
 void address_of(int fd, int (*ask)(int, sockaddr*, socklen_t*), policy::Address& address,
                 std::uint16_t& port) {
@@ -79,14 +82,15 @@ void SessionFacts::applied(const smtp::Decision& decision) {
     case Action::greet:
     case Action::greet_esmtp:
       forget_envelope();
-      said_.assign(decision.argument.begin(), decision.argument.end());
-      facts_.helo = {said_.data(), said_.size()};
+      said_.reserve(room_for_both);
+      said_ = decision.argument;
+      facts_.helo = said_;
       facts_.esmtp = decision.action == Action::greet_esmtp;
       return;
     case Action::mail: {
       const std::size_t helo = facts_.helo.size();
       said_.resize(helo);
-      said_.insert(said_.end(), decision.argument.begin(), decision.argument.end());
+      said_ += decision.argument;
       facts_.helo = {said_.data(), helo};  // it may have moved
       facts_.mail_argument = {said_.data() + helo, decision.argument.size()};
       facts_.sender = moved(decision.mail.reverse_path, decision.argument, facts_.mail_argument);

@@ -3,9 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 
-#include "absl/container/inlined_vector.h"
 #include "policy/facts.h"
 #include "ringmx/smtp/session.h"
 #include "tls/connection.h"
@@ -39,8 +39,7 @@ class SessionFacts {
 
   policy::Facts facts_;
   bool sender_in_line_ = false;  // facts_ points there
-  // The arguments of HELO, or EHLO, and of MAIL. Most have room here.
-  absl::InlinedVector<char, 112> said_;
+  std::string said_;             // the arguments of HELO, or EHLO, and of MAIL
   std::unique_ptr<const Certificate> certificate_;
 };
 

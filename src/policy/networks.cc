@@ -44,6 +44,7 @@ Networks::Networks(const std::vector<Network>& networks) {
   ipv4_.merge(std::move(ipv4));
   ipv6_.merge(std::move(ipv6));
   if (ipv4_.first.size() < least_indexed) return;
+  ipv4_index_.reserve(0x10001);
   std::uint32_t range = 0;
   for (std::uint32_t upper = 0; upper <= 0xffff; ++upper) {
     while (range < ipv4_.first.size() && ipv4_.first[range] < upper << 16) ++range;

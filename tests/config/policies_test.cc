@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <array>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -64,9 +64,8 @@ Loaded loaded(const std::string& text) {
 class File {
  public:
   explicit File(const std::string& content) {
-    std::array<char, 32> name{"/tmp/ringmx-policies-XXXXXX"};
-    ::close(::mkstemp(name.data()));
-    path_ = name.data();
+    path_ = testing::TempDir() + "ringmx-policies-XXXXXX";
+    ::close(::mkstemp(path_.data()));
     std::ofstream(path_) << content;
   }
   ~File() { ::unlink(path_.c_str()); }

@@ -72,7 +72,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                            .recipient_limit = choices >> 1 & 3U,
                            .error_limit = choices >> 3 & 7U,
                            .junk_command_limit = choices >> 6,
-                           .starttls = static_cast<StartTls>(data[2] % 3)};
+                           .starttls = static_cast<StartTls>(data[2] % 4)};
   input.remove_prefix(3);
   Session session(rules);
   while (!input.empty()) {

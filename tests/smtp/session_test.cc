@@ -280,13 +280,10 @@ TEST(Session, RefusesForItsOwner) {
   const auto decide = [](const Session& session, std::string_view line) {
     return session.decide(plain(line), ExtensionSet::all());
   };
-  for (const auto& [state, line] :
-       std::vector<std::pair<std::string_view, std::string_view>>{{"ready", "MAIL FROM:<a@b>"},
-                                                                  {"envelope", "RCPT TO:<a@b>"},
-                                                                  {"pending", "RCPT TO:<a@b>"},
-                                                                  {"accepted", "DATA"},
-                                                                  {"accepted", "BDAT 5"},
-                                                                  {"accepted", "BDAT 7 LAST"}}) {
+  constexpr std::string_view steps[][2] = {{"ready", "MAIL FROM:<a@b>"}, {"envelope", "RCPT TO:<a@b>"},
+                                           {"pending", "RCPT TO:<a@b>"}, {"accepted", "DATA"},
+                                           {"accepted", "BDAT 5"},       {"accepted", "BDAT 7 LAST"}};
+  for (const auto& [state, line] : steps) {
     SCOPED_TRACE(line);
     const bool chunk = line.starts_with("BDAT");
     for (const std::string_view reply : {no, later}) {
@@ -298,7 +295,9 @@ TEST(Session, RefusesForItsOwner) {
       EXPECT_EQ(refused.argument, decision.argument);
       EXPECT_EQ(refused.reply, reply);
       EXPECT_EQ(refused.action, chunk ? Action::bdat_refuse : Action::reply);
-      if (chunk) EXPECT_EQ(refused.bdat.size, line[5] == '5' ? 5U : 7U);
+      if (chunk) {
+        EXPECT_EQ(refused.bdat.size, line[5] == '5' ? 5U : 7U);
+      }
       session.apply(refused);
       EXPECT_EQ(session.recipients_pending(), pending);
       EXPECT_EQ(state_of(session, refused), chunk ? "failed" : state);
