@@ -31,11 +31,11 @@ struct Sources {
   std::string version;  // build_info
   std::vector<std::string> listener_names;
   std::vector<std::string> upstream_names;
-  std::vector<std::string> rule_names;
   // Label values by smtp::Verb and smtp::Stage; at most verb_slots and stage_slots of them.
   std::vector<std::string> verb_names;
   std::vector<std::string> stage_names;
-  std::vector<const ReactorCounters*> reactors;                      // one per reactor
+  std::vector<const ReactorCounters*> reactors;  // one per reactor
+  std::vector<std::string> rule_names = {};
   std::function<std::vector<Certificate>()> certificates = nullptr;  // asked for each page, from any thread
 };
 

@@ -53,22 +53,6 @@ bool among(const Domains& domains, const smtp::Path& path) noexcept {
 
 }  // namespace
 
-std::optional<Step> step_of(const smtp::Session& session, const smtp::Decision& decision) noexcept {
-  switch (decision.action) {
-    case smtp::Action::mail:
-      return Step::mail;
-    case smtp::Action::rcpt:
-      return Step::rcpt;
-    case smtp::Action::data:
-      return Step::data;
-    case smtp::Action::bdat:
-      if (session.between_chunks()) return std::nullopt;
-      return Step::data;
-    default:
-      return std::nullopt;
-  }
-}
-
 Mismatch Rule::mismatch(const Facts& facts) const noexcept {
   if (authenticated && *authenticated == facts.user.empty()) return Mismatch::authenticated;
   if (clients && !clients->contains(facts.client)) return Mismatch::client;

@@ -36,8 +36,22 @@ class Steps {
 };
 
 // The step that a decision of a session is, if it is one. Of a message in chunks the first is.
-[[nodiscard]] std::optional<Step> step_of(const smtp::Session& session,
-                                          const smtp::Decision& decision) noexcept;
+[[nodiscard]] inline std::optional<Step> step_of(const smtp::Session& session,
+                                                 const smtp::Decision& decision) noexcept {
+  switch (decision.action) {
+    case smtp::Action::mail:
+      return Step::mail;
+    case smtp::Action::rcpt:
+      return Step::rcpt;
+    case smtp::Action::data:
+      return Step::data;
+    case smtp::Action::bdat:
+      if (session.between_chunks()) return std::nullopt;
+      return Step::data;
+    default:
+      return std::nullopt;
+  }
+}
 
 // What a session must have.
 enum class Encryption : std::uint8_t { optional, required, tls13 };

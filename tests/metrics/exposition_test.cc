@@ -29,11 +29,11 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-// A small house: one listener, one upstream, one verb and one stage, so that a page can be read.
+// A small house: one listener, one upstream, one verb, one stage and one rule, so that a page can be read.
 struct Small {
-  ReactorCounters first{1, 1};
-  ReactorCounters second{1, 1};
-  Sources sources{"1.2.3", {"mx"}, {"mta"}, {"mail"}, {"rcpt"}, {&first, &second}};
+  ReactorCounters first{1, 1, 1};
+  ReactorCounters second{1, 1, 1};
+  Sources sources{"1.2.3", {"mx"}, {"mta"}, {"mail"}, {"rcpt"}, {&first, &second}, {"one"}};
 };
 
 std::vector<std::string> lines_of(const std::string& page) {
@@ -80,6 +80,9 @@ TEST(Exposition, TextFormatWordForWord) {
   s.first.upstreams[0].reused.add(15);
   s.second.upstreams[0].lost[UpstreamLoss::unsolicited].add(16);
   s.second.upstreams[0].replies[0][2].add(17);
+  s.first.rules[0][RuleResult::refused].add(20);
+  s.second.rules[0][RuleResult::refused].add(21);
+  s.second.rules[0][RuleResult::marked].add(22);
   s.first.uring.enters.add(18);
   s.second.uring.enters.add(19);
   s.second.draining.set(1);
@@ -194,6 +197,12 @@ ringmx_upstream_replies_total{upstream="mta",stage="rcpt",class="2xx"} 0
 ringmx_upstream_replies_total{upstream="mta",stage="rcpt",class="3xx"} 0
 ringmx_upstream_replies_total{upstream="mta",stage="rcpt",class="4xx"} 17
 ringmx_upstream_replies_total{upstream="mta",stage="rcpt",class="5xx"} 0
+# HELP ringmx_policy_rules_total Commands that a rule of the policy decided or marked, by what it said.
+# TYPE ringmx_policy_rules_total counter
+ringmx_policy_rules_total{rule="one",result="allowed"} 0
+ringmx_policy_rules_total{rule="one",result="refused"} 41
+ringmx_policy_rules_total{rule="one",result="tempfailed"} 0
+ringmx_policy_rules_total{rule="one",result="marked"} 22
 # HELP ringmx_uring_submissions_total Operations submitted to the ring.
 # TYPE ringmx_uring_submissions_total counter
 ringmx_uring_submissions_total{reactor="0"} 0

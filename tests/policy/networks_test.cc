@@ -131,7 +131,10 @@ TEST(Networks, AHundredThousandAreCompact) {
   EXPECT_LE(set.memory(), 8U * 100'000U + 300'000U);
   // By an index, which few have no need of: the ends of each, and the addresses beside them.
   std::vector<bool> in(1U << 24);
-  for (const Network& n : networks) in[(n.address[12] << 16U | n.address[13] << 8U | n.address[14])] = true;
+  for (const Network& n : networks) {
+    const Address& a = n.address;
+    in[std::size_t{a[12]} << 16 | std::size_t{a[13]} << 8 | a[14]] = true;
+  }
   for (std::uint32_t n = 0; n < in.size(); ++n) {
     ASSERT_EQ(set.contains(ipv4(n << 8)), in[n]);
     ASSERT_EQ(set.contains(ipv4(n << 8 | 255U)), in[n]);
