@@ -26,7 +26,9 @@
 #include <cassert>
 #include <utility>
 
+#include "config/notation.h"
 #include "gateway/worker.h"
+#include "policy/explain.h"
 #include "ringmx/smtp/forward.h"
 
 namespace ringmx::gateway {
@@ -83,6 +85,18 @@ bool synchronizes(smtp::Verb verb) noexcept {
     default:
       return false;
   }
+}
+
+// Who would be hit is what a dry run is for.
+std::string text_of(const policy::Verdict::Mark& mark, policy::Step step, const policy::Facts& facts) {
+  std::string text = "rule " + config::in_quotes(mark.rule->name) + " marks ";
+  text.append(policy::name_of(step)).append(" of ").append(config::format_address(facts.client));
+  text.append(" at ").append(facts.listener).append(": ").append(policy::text_of(mark.lack));
+  text.append("; helo ").append(config::in_quotes(facts.helo));
+  text.append(", sender ").append(config::in_quotes(facts.sender.mailbox));
+  if (step == policy::Step::rcpt)
+    text.append(", recipient ").append(config::in_quotes(facts.recipient.mailbox));
+  return text;
 }
 
 std::string_view reply_to_loss(UpstreamLoss loss) noexcept {
@@ -367,7 +381,7 @@ bool Client::consult(smtp::Decision& decision) {
   if (verdict.rule != nullptr) counters.rules[verdict.rule->index][result].add();
   for (const policy::Verdict::Mark& mark : verdict.marks) {
     counters.rules[mark.rule->index][RuleResult::marked].add();
-    worker_.rule_log().marked(mark, *step, facts, worker_.reactor().now());
+    worker_.log().line(text_of(mark, *step, facts));
   }
   return true;
 }

@@ -65,8 +65,7 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
       text_(text_block_size,
             std::max(least_text_blocks, config.server.max_sessions * text_blocks_per_session)),
       records_(record_block_size,
-               static_cast<std::uint32_t>(config.server.receive_memory / record_block_size)),
-      rule_log_(policies.rules.size()) {
+               static_cast<std::uint32_t>(config.server.receive_memory / record_block_size)) {
   for (std::size_t i = 0; i < config.upstreams.size(); ++i) {
     pools_.push_back(std::make_unique<UpstreamPool>(
         reactor_, net::StreamMemory{upstream_buffers_, upstream_buffers_, text_, &records_},

@@ -13,7 +13,6 @@
 #include "config/config.h"
 #include "gateway/client.h"
 #include "gateway/log.h"
-#include "gateway/rule_log.h"
 #include "gateway/tls_material.h"
 #include "gateway/upstream.h"
 #include "metrics/counters.h"
@@ -85,7 +84,6 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
                                    config_.server.session_memory / 2);
   }
   [[nodiscard]] ring::BlockPool& text() noexcept { return text_; }
-  [[nodiscard]] RuleLog& rule_log() noexcept { return rule_log_; }
   // For the pieces of one chunk while they are counted.
   [[nodiscard]] std::vector<std::string_view>& scratch() noexcept { return scratch_; }
 
@@ -115,7 +113,6 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
   ring::BlockPool text_;
   ring::BlockPool records_;  // TLS records that are sealed here
   std::vector<std::string_view> scratch_;
-  RuleLog rule_log_;
   std::vector<std::unique_ptr<UpstreamPool>> pools_;
   std::vector<ListenerContext> listeners_;
   std::vector<std::unique_ptr<Client>> clients_;
