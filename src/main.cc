@@ -3,6 +3,7 @@
 // Wiring, top to bottom: read the configuration, open the sockets, give every core its reactor and
 // its worker, then wait for signals.
 
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -62,7 +63,12 @@ void log(std::string_view text) {
 
 bool load(const std::string& file, config::Config& config, policy::Policies& policies) {
   std::vector<config::Problem> problems;
-  if (config::load(file, config, problems) && config::load_policies(config, policies, problems)) return true;
+  if (config::load(file, config, problems) && config::load_policies(config, policies, problems)) {
+#ifdef __GLIBC__
+    malloc_trim(0);  // what lists of a million lines were read into
+#endif
+    return true;
+  }
   for (const config::Problem& problem : problems) std::cerr << problem.text() << '\n';
   return false;
 }

@@ -149,7 +149,7 @@ enum class BadRecord : std::uint8_t {
   no_renegotiation,
   alert_from_peer,
   count
-};                                               // tls_bad_records_total{reason}
+};  // tls_bad_records_total{reason}
 enum class RuleResult : std::uint8_t {
   allowed,
   refused,
