@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "ringmx/smtp/command.h"
@@ -12,6 +13,7 @@ namespace ringmx::policy {
 
 // A client's address in network byte order, IPv4 as ::ffff:a.b.c.d: one kind of address, one kind of network.
 using Address = std::array<std::uint8_t, 16>;
+[[nodiscard]] std::string text_of(const Address& address);  // "192.0.2.1", "2001:db8::1" (RFC 5952)
 
 // When a decision is made, in the order of a session. rcpt: at each RCPT; data: at DATA or the first BDAT.
 enum class Step : std::uint8_t { connect, auth, mail, rcpt, data };
