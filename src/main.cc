@@ -81,8 +81,9 @@ void fit_to_descriptors(config::Config& config) {
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
   getrlimit(RLIMIT_NOFILE, &limit);
-  const std::uint64_t reserve =
-      32 + config.metrics.max_connections + (config.listeners.size() + 4) * config.server.reactors;
+  std::uint64_t of_a_reactor = config.listeners.size() + 4;
+  for (const config::Service& service : config.services) of_a_reactor += service.max_connections;
+  const std::uint64_t reserve = 32 + config.metrics.max_connections + of_a_reactor * config.server.reactors;
   const std::uint64_t usable = limit.rlim_cur > reserve ? limit.rlim_cur - reserve : 0;
   const std::uint64_t sessions = std::max<std::uint64_t>(usable / 2 / config.server.reactors, 1);
   if (sessions < config.server.max_sessions) {
@@ -171,6 +172,7 @@ metrics::Sources metric_sources(const config::Config& config,
   for (const auto& listener : config.listeners) sources.listener_names.push_back(listener.name);
   for (const auto& upstream : config.upstreams) sources.upstream_names.push_back(upstream.name);
   for (const auto& rule : config.rules) sources.rule_names.push_back(rule.name);
+  for (const auto& service : config.services) sources.service_names.push_back(service.name);
   for (const auto& c : counters) sources.reactors.push_back(c.get());
   for (std::size_t v = 0; v < smtp::verb_count; ++v) {
     sources.verb_names.emplace_back(smtp::verb_name(static_cast<smtp::Verb>(v)));
@@ -217,7 +219,8 @@ int run(const std::string& file) {
   gateway::Offload offload{.wanted = config.tls.ktls, .kernel = {}};
   const auto uses_tls = [](const auto& one) { return one.uses_tls(); };
   const bool tls_used = std::any_of(config.listeners.begin(), config.listeners.end(), uses_tls) ||
-                        std::any_of(config.upstreams.begin(), config.upstreams.end(), uses_tls);
+                        std::any_of(config.upstreams.begin(), config.upstreams.end(), uses_tls) ||
+                        std::any_of(config.services.begin(), config.services.end(), uses_tls);
   if (tls_used && offload.wanted != tls::Offload::off) {
     offload.kernel = net::probe_kernel_tls();
     log("kernel TLS: " + offload.kernel.summary);
@@ -248,7 +251,7 @@ int run(const std::string& file) {
   std::vector<std::unique_ptr<metrics::ReactorCounters>> counters;
   for (unsigned r = 0; r < reactors; ++r) {
     counters.push_back(std::make_unique<metrics::ReactorCounters>(
-        config.listeners.size(), config.upstreams.size(), config.rules.size()));
+        config.listeners.size(), config.upstreams.size(), config.rules.size(), config.services.size()));
   }
   metrics::Sources sources = metric_sources(config, counters);
   sources.certificates = [&config, &material] { return certificates(config, *material.get()); };

@@ -280,6 +280,12 @@ class Reader {
     *field.to = std::move(value);
   }
 
+  void take(const toml::node& node, const Key& key, const Url& field) {
+    const auto* text = node.as_string();
+    if (text == nullptr) return report(node, wrong_kind(node, "a URL or an address", key));
+    if (auto fault = parse_service_address(text->get(), *field.to)) report(node, std::move(*fault));
+  }
+
   void take(const toml::node& node, const Key& key, const Choice& field) {
     const auto* text = node.as_string();
     if (text == nullptr) return report(node, wrong_kind(node, "a string", key));
@@ -407,6 +413,7 @@ struct Origin {
   std::vector<const toml::table*> upstreams;
   std::vector<const toml::table*> certificates;
   std::vector<const toml::table*> rules;
+  std::vector<const toml::table*> services;
   const toml::table* metrics;
 };
 
@@ -584,26 +591,64 @@ void check_listener_tls(Reader& reader, const Config& config, const Listener& li
   }
 }
 
-void check_upstream_tls(Reader& reader, const Upstream& upstream, const toml::table* table, bool with_tls) {
+// Of upstreams and services: what a certificate is verified with. `tls_key` is what asks for TLS.
+template <class T>
+void check_verification(Reader& reader, const T& part, const toml::table* table, const std::string& section,
+                        const std::string& tls_key) {
   using Verify = tls::ClientSettings::Verify;
-  check_tls(reader, upstream, table, "upstream", with_tls);
-  const bool by_file = upstream.verify == Verify::ca_file;
-  if (by_file && upstream.ca_file.empty() && !unreadable_path(table, "ca_file")) {
+  const bool by_file = part.verify == Verify::ca_file;
+  if (by_file && part.ca_file.empty() && !unreadable_path(table, "ca_file")) {
     reader.report(
-        place_of(table, "verify"), "upstream.verify",
+        place_of(table, "verify"), section + ".verify",
         {"there is no ca_file to verify with", R"(write ca_file = "ca.pem", or verify = "system")"});
   }
-  if (!by_file && !upstream.ca_file.empty()) {
-    reader.report(place_of(table, "ca_file"), "upstream.ca_file",
+  if (!by_file && !part.ca_file.empty()) {
+    reader.report(place_of(table, "ca_file"), section + ".ca_file",
                   {"it is not used", R"(write verify = "ca_file", or remove the key)"});
   }
-  if (upstream.uses_tls() && upstream.verify != Verify::none && upstream.tls_name.empty() &&
+  if (part.uses_tls() && part.verify != Verify::none && part.tls_name.empty() &&
       !unreadable_path(table, "tls_name")) {
-    const std::string key =
-        contains(table, "verify") ? "verify" : std::string(tls_key(upstream.implicit_tls));
-    reader.report(place_of(table, key), "upstream." + key,
+    const std::string key = contains(table, "verify") ? "verify" : tls_key;
+    reader.report(place_of(table, key), section + "." + key,
                   {"a certificate is verified by name, and the address has none",
                    R"(write tls_name = "mta.example.com", the name in the certificate, or verify = "none")"});
+  }
+}
+
+void check_upstream_tls(Reader& reader, const Upstream& upstream, const toml::table* table, bool with_tls) {
+  check_tls(reader, upstream, table, "upstream", with_tls);
+  check_verification(reader, upstream, table, "upstream", std::string(tls_key(upstream.implicit_tls)));
+}
+
+void check_service(Reader& reader, const Service& service, const toml::table* table, bool with_tls) {
+  const auto report = [&](std::string_view key, Fault fault) {
+    reader.report(place_of(table, key), "service." + std::string(key), std::move(fault));
+  };
+  const bool http = service.protocol == Service::Protocol::auth_http;
+  const bool address_known = given(service.address.endpoint);
+  if (address_known && http && !service.address.http) {
+    report("address", {in_quotes(service.address.text()) + " is no URL, which auth_http needs",
+                       R"(write "http://127.0.0.1:9000/auth", for example, or protocol = "policy")"});
+  } else if (address_known && !http && service.address.http) {
+    report("address",
+           {in_quotes(service.address.text()) + " is a URL, and Postfix's policy protocol has none",
+            R"(write "127.0.0.1:10023", for example, or protocol = "auth_http")"});
+  }
+  if (is_wildcard(service.address.endpoint)) {
+    report("address", {in_quotes(service.address.endpoint.text()) + " is not one host's address",
+                       "write the service's own address"});
+  }
+  if (service.uses_tls() && !with_tls) {
+    report("address", {"this ringmx was built without TLS",
+                       "build one with it (meson setup build -Dtls=enabled), or write http://"});
+  }
+  check_verification(reader, service, table, "service", "address");
+  if (http) return;
+  for (const std::string_view key : {"headers", "extra_headers", "close_after_refusal"}) {
+    if (contains(table, key)) report(key, {"Postfix's policy protocol has no such thing", "remove the key"});
+  }
+  if (service.steps.has(policy::Step::auth)) {
+    report("steps", {"Postfix's policy protocol is not asked at AUTH", R"(remove "auth")"});
   }
 }
 
@@ -686,6 +731,8 @@ void check(Reader& reader, const Config& config, const Origin& origin, bool with
   for (std::size_t i = 0; i < config.listeners.size(); ++i) {
     check_names_in(reader, origin.listeners[i], "listener", "upstreams", config.listeners[i].upstreams,
                    config.upstreams, "upstream");
+    check_names_in(reader, origin.listeners[i], "listener", "services", config.listeners[i].services,
+                   config.services, "service");
   }
   check_addresses(reader, config, origin);
   for (std::size_t i = 0; i < config.listeners.size(); ++i)
@@ -697,6 +744,9 @@ void check(Reader& reader, const Config& config, const Origin& origin, bool with
   check_unique_names(reader, config.rules, origin.rules, "rule");
   for (std::size_t i = 0; i < config.rules.size(); ++i)
     check_rule(reader, config, config.rules[i], origin.rules[i]);
+  check_unique_names(reader, config.services, origin.services, "service");
+  for (std::size_t i = 0; i < config.services.size(); ++i)
+    check_service(reader, config.services[i], origin.services[i], with_tls);
 }
 
 // Whoever could do without TLS gains nothing by verifying.
@@ -769,6 +819,12 @@ std::string Endpoint::text() const {
   return {};
 }
 
+std::string ServiceAddress::text() const {
+  if (!http) return endpoint.text();
+  return (tls ? "https://" : "http://") + endpoint.text() +
+         (endpoint.family == Endpoint::Family::unix_socket ? ":" : "") + target;
+}
+
 std::string Problem::text() const {
   std::string out = file + ":";
   if (line != 0) out += std::to_string(line) + ":" + std::to_string(column) + ":";
@@ -806,6 +862,7 @@ bool parse(std::string_view text, const std::string& file, Config& out, std::vec
   origin.metrics = reader.single(root, "metrics", config.metrics);
   config.metrics.enabled = origin.metrics != nullptr;
   default_hostname(reader, config.server, origin.server);
+  origin.services = reader.repeated(root, "service", config.services, 0);
   default_verification(config.upstreams, origin.upstreams);
   default_steps(config.rules, origin.rules);
   check(reader, config, origin, with_tls);
@@ -863,13 +920,25 @@ tls::ServerSettings server_settings(const Config& config, const Listener& listen
   return settings;
 }
 
-tls::ClientSettings client_settings(const Config& config, const Upstream& upstream) {
+namespace {
+// Of upstreams and services.
+template <class T>
+tls::ClientSettings settings_of(const Config& config, const T& part) {
   tls::ClientSettings settings;
-  settings.verify = upstream.verify;
-  settings.ca_file = upstream.ca_file;
-  settings.name = upstream.tls_name;
+  settings.verify = part.verify;
+  settings.ca_file = part.ca_file;
+  settings.name = part.tls_name;
   settings.offload = config.tls.ktls;
   return settings;
+}
+}  // namespace
+
+tls::ClientSettings client_settings(const Config& config, const Upstream& upstream) {
+  return settings_of(config, upstream);
+}
+
+tls::ClientSettings client_settings(const Config& config, const Service& service) {
+  return settings_of(config, service);
 }
 
 }  // namespace ringmx::config

@@ -27,6 +27,17 @@ struct Endpoint {
   friend bool operator==(const Endpoint&, const Endpoint&) = default;
 };
 
+// Where a service is: a URL of HTTP, "http://127.0.0.1:9000/auth", "https://[::1]/auth" or
+// "http://unix:/run/auth.sock:/auth", as nginx writes it; or an Endpoint.
+struct ServiceAddress {
+  Endpoint endpoint;
+  bool http = false;
+  bool tls = false;
+  std::string target;                      // of HTTP: path and query
+  [[nodiscard]] std::string text() const;  // as a configuration writes it
+  friend bool operator==(const ServiceAddress&, const ServiceAddress&) = default;
+};
+
 // What to do about bytes that RFC 5321 2.3.8 forbids in a message.
 enum class FaultPolicy : std::uint8_t {
   normalize,  // bare LF -> CRLF (dot behind it stuffed); bare CR, NUL -> space
@@ -49,6 +60,7 @@ struct Listener {
   Endpoint address;
   std::uint32_t backlog = 4096;
   std::vector<std::string> upstreams;                         // names; empty: all, in the order of the file
+  std::vector<std::string> services;                          // names, in the order in which they are asked
   smtp::ExtensionSet extensions = smtp::ExtensionSet::all();  // may be offered if the upstreams do
   std::string banner = "ESMTP";                               // behind the host name in the 220 greeting
   FaultPolicy bare_newline = FaultPolicy::normalize;
@@ -148,6 +160,34 @@ struct Rule {
   friend bool operator==(const Rule&, const Rule&) = default;
 };
 
+// Somebody who is asked what a session may do.
+struct Service {
+  enum class Protocol : std::uint8_t { auth_http, policy };
+  enum class OnFailure : std::uint8_t { tempfail, refuse, allow };
+  std::string name;
+  Protocol protocol = Protocol::auth_http;
+  ServiceAddress address;
+  policy::Steps steps;
+  std::vector<std::string> headers;  // "X-Key: value"
+  bool extra_headers = false;
+  bool close_after_refusal = false;
+  OnFailure on_failure = OnFailure::tempfail;
+  std::chrono::milliseconds timeout{30000};  // of a question, from asking to the answer
+  std::chrono::milliseconds connect_timeout{5000};
+  std::uint32_t max_connections = 32;  // per reactor, as the next one
+  std::uint32_t max_idle = 8;
+  std::chrono::milliseconds idle_timeout{60000};
+  std::vector<std::string> cache;  // names of policy::CacheField; empty: nothing is kept
+  std::chrono::milliseconds cache_time{60000};
+  std::uint32_t cache_size = 10000;  // per reactor
+  // Of https.
+  tls::ClientSettings::Verify verify = tls::ClientSettings::Verify::system_cas;
+  std::string ca_file;
+  std::string tls_name;
+  [[nodiscard]] bool uses_tls() const { return address.tls; }
+  friend bool operator==(const Service&, const Service&) = default;
+};
+
 struct Tls {
   tls::Offload ktls = tls::Offload::automatic;
   bool session_tickets = true;
@@ -171,6 +211,7 @@ struct Config {
   std::vector<Upstream> upstreams;  // at least one
   std::vector<Certificate> certificates;
   std::vector<Rule> rules;
+  std::vector<Service> services;
   Tls tls;
   Metrics metrics;
   friend bool operator==(const Config&, const Config&) = default;
@@ -204,8 +245,9 @@ extern const bool built_with_tls;
 
 // What the room smtp is to be told.
 [[nodiscard]] smtp::SessionRules session_rules(const Listener& listener);
-// What the room tls is to be told; for a listener or an upstream with uses_tls().
+// What the room tls is to be told; for a listener, an upstream or a service with uses_tls().
 [[nodiscard]] tls::ServerSettings server_settings(const Config& config, const Listener& listener);
 [[nodiscard]] tls::ClientSettings client_settings(const Config& config, const Upstream& upstream);
+[[nodiscard]] tls::ClientSettings client_settings(const Config& config, const Service& service);
 
 }  // namespace ringmx::config

@@ -28,6 +28,8 @@ constexpr std::string_view offload_words[] = {"auto", "require", "off"};
 constexpr std::string_view verify_words[] = {"none", "system", "ca_file"};
 constexpr std::string_view encryption_words[] = {"optional", "required", "TLSv1.3"};
 constexpr std::string_view rule_certificate_words[] = {"optional", "presented", "verified"};
+constexpr std::string_view protocol_words[] = {"auth_http", "policy"};
+constexpr std::string_view on_failure_words[] = {"tempfail", "refuse", "allow"};
 constexpr std::string_view otherwise_words[] = {"refuse", "tempfail", "mark", "next"};
 
 template <class Enum>
@@ -44,6 +46,10 @@ std::string quoted(const Words& words, std::string_view conjunction) {
   return enumerate(out, conjunction);
 }
 
+// check_cache_field() knows them by policy's own list.
+constexpr std::string_view cache_fields =
+    R"("listener", "client", "helo", "user", "tls", "certificate", "sender", "sender_domain", "recipient" )"
+    R"(and "recipient_domain", each once)";
 constexpr std::string_view a_path = "path, relative to the folder of the configuration";
 
 Text name(std::string& to) {
@@ -100,6 +106,8 @@ std::vector<Key> keys(Listener& l) {
        Count{&l.backlog, 1, 65535}},
       {"upstreams", "The upstreams that serve this listener's clients; none named means all of them.",
        Names{&l.upstreams, nullptr, "names of upstreams, each once"}},
+      {"services", "The services that are asked about this listener's clients, in their order.",
+       Names{&l.services, nullptr, "names of services, each once"}},
       {"extensions", "The ESMTP extensions that may be offered, where the upstreams offer them too.",
        Extensions{&l.extensions}},
       {"banner", "What stands behind the host name in the 220 greeting.",
@@ -237,6 +245,40 @@ std::vector<Key> keys(Rule& r) {
   };
 }
 
+std::vector<Key> keys(Service& s) {
+  using policy::Step;
+  return {
+      {"name", "What the service is called in metrics, messages and listeners.", name(s.name), true,
+       R"("auth")"},
+      {"protocol", "How it is spoken to.", choice(s.protocol, protocol_words)},
+      {"address", "Where it is.", Url{&s.address}, true, R"("http://127.0.0.1:9000/auth")"},
+      {"steps", "When it is asked.",
+       Steps{&s.steps, {Step::connect, Step::auth, Step::mail, Step::rcpt, Step::data}}, true, R"("rcpt")"},
+      {"headers", "Further fields of the request.",
+       Names{&s.headers, check_http_header, R"(each as "Name: value", in printable ASCII, each once)"}},
+      {"extra_headers", "Whether it is told what nginx does not tell.", Flag{&s.extra_headers}},
+      {"close_after_refusal", "Whether a refusal without an Auth-Wait ends the session.",
+       Flag{&s.close_after_refusal}},
+      {"on_failure", "What happens if there is no valid answer.", choice(s.on_failure, on_failure_words)},
+      {"timeout", "How long an answer may take.", timeout(s.timeout)},
+      {"connect_timeout", "How long a connect may take, with its TLS handshake.", timeout(s.connect_timeout)},
+      {"max_connections", "How many connections one reactor has at most; further questions wait.",
+       Count{&s.max_connections, 1, 10'000}},
+      {"max_idle", "How many idle connections one reactor keeps for the next questions.",
+       Count{&s.max_idle, 0, 10'000}},
+      {"idle_timeout", "How long an idle connection is kept.", timeout(s.idle_timeout)},
+      {"cache", "What an answer depends on; if anything is named, answers are kept.",
+       Names{&s.cache, check_cache_field, cache_fields}},
+      {"cache_time", "How long an answer is kept.", Duration{&s.cache_time, 1s, 24h}},
+      {"cache_size", "How many answers one reactor keeps.", Count{&s.cache_size, 1, 10'000'000}},
+      {"verify", "What the certificate of a service with https is verified with.",
+       choice(s.verify, verify_words)},
+      {"ca_file", "The CAs that the service's certificate is verified with, in PEM.", Path{&s.ca_file}},
+      {"tls_name", "The name that the service's certificate must have.",
+       Text{&s.tls_name, check_optional_domain, "a domain of at most 253 characters, or \"\" for none"}},
+  };
+}
+
 std::vector<Key> keys(Tls& t) {
   return {
       {"ktls", "Whether the kernel encrypts and decrypts, once hands are shaken.",
@@ -264,8 +306,8 @@ std::string Section::heading() const {
 Language::Language()
     : sections_{{"server", false, keys(server_)},    {"listener", true, keys(listener_)},
                 {"upstream", true, keys(upstream_)}, {"certificate", true, keys(certificate_)},
-                {"rule", true, keys(rule_)},         {"tls", false, keys(tls_)},
-                {"metrics", false, keys(metrics_)}} {}
+                {"rule", true, keys(rule_)},         {"service", true, keys(service_)},
+                {"tls", false, keys(tls_)},          {"metrics", false, keys(metrics_)}} {}
 
 std::string type_text(const Field& field) {
   return std::visit(Overloaded{
@@ -277,6 +319,7 @@ std::string type_text(const Field& field) {
                         [](const Steps&) { return "step or list of steps"; },
                         [](const Text&) { return "string"; },
                         [](const Address&) { return "address"; },
+                        [](const Url&) { return "URL or address"; },
                         [](const Choice&) { return "choice"; },
                         [](const Extensions&) { return "list of EHLO keywords"; },
                         [](const Names&) { return "list of names"; },
@@ -299,6 +342,11 @@ std::string range_text(const Field& field) {
           [](const Address& f) {
             return std::string(f.unix_allowed ? R"("a.b.c.d:port", "[ipv6]:port" or "unix:/path")"
                                               : R"("a.b.c.d:port" or "[ipv6]:port")");
+          },
+          [](const Url&) {
+            return std::string(
+                R"("http://a.b.c.d:port/path", "https://[ipv6]:port/path", "http://unix:/socket:/path", )"
+                R"("a.b.c.d:port", "[ipv6]:port" or "unix:/path")");
           },
           [](const Choice& f) { return quoted(f.words, "or"); },
           [](const Extensions&) {
@@ -323,6 +371,7 @@ std::string value_text(const Field& field) {
           [](const Steps& f) { return list_text(step_names(*f.to)); },
           [](const Text& f) { return in_quotes(*f.to); },
           [](const Address& f) { return in_quotes(f.to->text()); },
+          [](const Url& f) { return in_quotes(f.to->text()); },
           [](const Choice& f) { return in_quotes(f.words[f.get()]); },
           [](const Extensions& f) { return list_text(extension_keywords(*f.to)); },
           [](const Names& f) { return list_text(*f.to); },

@@ -52,6 +52,9 @@ struct Address {
   Endpoint* to;
   bool unix_allowed;
 };
+struct Url {  // an address, or a URL of HTTP
+  ServiceAddress* to;
+};
 struct Choice {  // one of some words
   std::span<const std::string_view> words;
   std::function<std::size_t()> get;  // the index of the present one
@@ -71,7 +74,7 @@ struct Path {  // of a file; "" is none
 struct Paths {  // one, or a list
   std::vector<std::string>* to;
 };
-using Field = std::variant<Count, Size, Duration, Flag, OptionalFlag, Steps, Text, Address, Choice,
+using Field = std::variant<Count, Size, Duration, Flag, OptionalFlag, Steps, Text, Address, Url, Choice,
                            Extensions, Names, Path, Paths>;
 
 struct Key {
@@ -88,6 +91,7 @@ struct Key {
 [[nodiscard]] std::vector<Key> keys(Upstream& upstream);
 [[nodiscard]] std::vector<Key> keys(Certificate& certificate);
 [[nodiscard]] std::vector<Key> keys(Rule& rule);
+[[nodiscard]] std::vector<Key> keys(Service& service);
 [[nodiscard]] std::vector<Key> keys(Tls& tls);
 [[nodiscard]] std::vector<Key> keys(Metrics& metrics);
 
@@ -113,6 +117,7 @@ class Language {
   Upstream upstream_;
   Certificate certificate_;
   Rule rule_;
+  Service service_;
   Tls tls_;
   Metrics metrics_;
   std::vector<Section> sections_;

@@ -11,6 +11,8 @@
 #include <limits>
 #include <utility>
 
+#include "policy/answer_cache.h"
+
 namespace ringmx::config {
 namespace {
 
@@ -175,6 +177,69 @@ std::optional<Fault> parse_endpoint(std::string_view text, Endpoint& out) {
   if (text.find('\0') != text.npos)
     return Fault{in_quotes(text) + " is not an address", R"(write "127.0.0.1:25", for example)"};
   return !text.empty() && text.front() == '[' ? parse_ipv6(text, out) : parse_ipv4(text, out);
+}
+
+std::optional<Fault> parse_service_address(std::string_view text, ServiceAddress& out) {
+  constexpr std::string_view http = "http://";
+  constexpr std::string_view https = "https://";
+  ServiceAddress address;
+  address.tls = text.starts_with(https);
+  address.http = address.tls || text.starts_with(http);
+  if (!address.http) {
+    const auto fault = parse_endpoint(text, address.endpoint);
+    if (!fault) out = std::move(address);
+    return fault;
+  }
+  std::string_view rest = text.substr(address.tls ? https.size() : http.size());
+  const bool is_unix = rest.starts_with("unix:");
+  // The path of a socket ends at a colon, all else at a slash.
+  const std::size_t end = is_unix ? rest.find(':', 5) : rest.find('/');
+  std::string where(rest.substr(0, end));
+  std::string_view target = end == rest.npos ? "" : rest.substr(is_unix ? end + 1 : end);
+  if (target.empty()) target = "/";
+  if (target.front() != '/' || !std::all_of(target.begin(), target.end(),
+                                            [](char c) { return is_printable(c) && c != ' ' && c != '#'; })) {
+    return Fault{in_quotes(text) + " has no valid path",
+                 R"(write "http://127.0.0.1:9000/auth", for example, with %20 for a space)"};
+  }
+  // The address alone: HTTP has ports of its own.
+  if (is_numeric(AF_INET, where) || (where.starts_with('[') && where.ends_with(']')))
+    where += address.tls ? ":443" : ":80";
+  if (auto fault = parse_endpoint(where, address.endpoint)) {
+    fault->mend = R"(write "http://127.0.0.1:9000/auth", for example)";
+    return fault;
+  }
+  address.target = target;
+  out = std::move(address);
+  return std::nullopt;
+}
+
+std::optional<Fault> check_http_header(std::string_view text) {
+  const std::size_t colon = text.find(':');
+  const std::string_view name = text.substr(0, colon);
+  const auto in_name = [](char c) { return is_letter(c) || is_digit(c) || c == '-' || c == '_'; };
+  if (colon == text.npos || name.empty() || !std::all_of(name.begin(), name.end(), in_name) ||
+      !std::all_of(text.begin(), text.end(), is_printable))
+    return Fault{in_quotes(text) + " is not a field of HTTP", R"(write "X-Key: value", for example)"};
+  std::string lower_name(name);
+  std::transform(lower_name.begin(), lower_name.end(), lower_name.begin(), lower);
+  for (const std::string_view own : {"host", "connection", "content-length", "transfer-encoding"}) {
+    if (lower_name == own) return Fault{in_quotes(name) + " is said by ringmx itself", "remove it"};
+  }
+  return std::nullopt;
+}
+
+std::optional<Fault> check_cache_field(std::string_view text) {
+  std::vector<std::string_view> names;
+  for (std::size_t i = 0; i < policy::cache_field_count; ++i) {
+    names.push_back(policy::name_of(static_cast<policy::CacheField>(i)));
+    if (names.back() == text) return std::nullopt;
+  }
+  std::vector<std::string> shown;
+  for (const std::string_view name : names) shown.push_back(in_quotes(name));
+  const auto near = nearest(text, names);
+  return Fault{in_quotes(text) + " is nothing that an answer can be kept by",
+               near.empty() ? "write " + enumerate(shown, "or") : "did you mean " + in_quotes(near) + "?"};
 }
 
 std::optional<Fault> check_domain(std::string_view text) {

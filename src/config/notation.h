@@ -29,6 +29,9 @@ struct Fault {
 // addresses compare equal.
 [[nodiscard]] std::optional<Fault> parse_endpoint(std::string_view text, Endpoint& out);
 
+// See ServiceAddress.
+[[nodiscard]] std::optional<Fault> parse_service_address(std::string_view text, ServiceAddress& out);
+
 // RFC 5321 Domain: letters, digits and hyphens; not an address literal.
 [[nodiscard]] std::optional<Fault> check_domain(std::string_view text);
 // The name of a listener or an upstream. It becomes a label of metrics and a word in log lines.
@@ -40,6 +43,10 @@ struct Fault {
 [[nodiscard]] std::optional<Fault> check_server_name(std::string_view text);
 // A domain, or nothing.
 [[nodiscard]] std::optional<Fault> check_optional_domain(std::string_view text);
+// "X-Key: value", a field of HTTP that does not say how a message ends or whom it is for.
+[[nodiscard]] std::optional<Fault> check_http_header(std::string_view text);
+// A name of policy::CacheField.
+[[nodiscard]] std::optional<Fault> check_cache_field(std::string_view text);
 // The name of a file.
 [[nodiscard]] std::optional<Fault> check_path(std::string_view text);
 

@@ -124,7 +124,8 @@ struct Client::Transaction {
   bool may_retry = false;    // the connection had served before: if it is lost now, another is tried
   std::string mail_refusal;  // the upstream's reply, if it refused MAIL: the reply to every RCPT
   // The choice of an upstream.
-  std::vector<bool> tried;  // those of the listener that could not be reached; empty: none yet
+  UpstreamPool* chosen = nullptr;  // by a service
+  std::vector<bool> tried;         // those of the listener that could not be reached; empty: none yet
   std::size_t first_choice = 0;
   bool fresh = false;  // idle connections are not to be trusted
   // The message.
@@ -136,7 +137,7 @@ struct Client::Transaction {
   bool chunked = false;  // the client uses BDAT
   bool chunk_last = false;
   bool chunk_finished = false;  // the end of the last chunk is on its way
-  std::string_view refusal;  // the reply to a chunk that must not be: its octets are dropped, and that is all
+  std::string refusal;  // the reply to a chunk that must not be: its octets are dropped, and that is all
   std::uint64_t chunk_size = 0;
   std::uint64_t chunk_left = 0;
   // Time and size.
@@ -152,7 +153,9 @@ Client::Client(Worker& worker, ListenerContext& listener, int fd)
       lines_(listener.line_limit, listener.rules.bare_lf_ends_line),
       stream_(worker.reactor(), worker.client_memory(), worker.client_traffic(), *this) {
   stream_.open(fd);
-  if (!listener_.policy->empty()) facts_ = std::make_unique<SessionFacts>(fd, listener_.config->name);
+  const auto asked = [](const auto& services) { return !services.empty(); };
+  if (!listener_.policy->empty() || std::any_of(listener_.services.begin(), listener_.services.end(), asked))
+    facts_ = std::make_unique<SessionFacts>(fd, listener_.config->name);
 }
 
 Client::~Client() = default;
@@ -169,6 +172,18 @@ void Client::begin() {
   if (listener_.config->greeting_delay > ring::Duration::zero()) {
     set_deadline(listener_.config->greeting_delay);
     return;
+  }
+  greet();
+}
+
+void Client::greet() {
+  using policy::Step;
+  if (!listener_.services[static_cast<std::size_t>(Step::connect)].empty()) {
+    const Consultation::State state = ask_services(Step::connect, facts_->at({}, 0));
+    if (state == Consultation::State::waiting) return no_deadline();
+    if (state == Consultation::State::refused)
+      return reply_and_close(consultation_->reply(), metrics::Close::refused);
+    consultation_.reset();
   }
   phase_ = Phase::command;
   reply(listener_.greeting);
@@ -347,6 +362,7 @@ bool Client::process_command() {
   session_.apply(decision);
   if (facts_ != nullptr) facts_->applied(decision);
   act(decision);
+  consultation_.reset();
   if (phase_ == Phase::ending) return false;
   if (decision.verb == smtp::Verb::data && phase_ == Phase::command) {
     // Refused at once, by the session or for a failure that was known.
@@ -363,14 +379,30 @@ bool Client::process_command() {
   return phase_ != Phase::ending;
 }
 
-// What the listener's policy says about a step of the session, before anybody behind ringmx hears of it.
-// False: not yet, replies to earlier commands are due.
+// ---------------------------------------------------------------------------------------------
+// Who decides what a session may, before anybody behind ringmx hears of it: the rules of the listener, then
+// its services.
+
+// False: not yet. A service is being asked, or replies to earlier commands are due; the command stays where
+// it is, and is decided again.
 bool Client::consult(smtp::Decision& decision) {
-  using metrics::RuleResult;
   const auto step = policy::step_of(session_, decision);
-  if (!step || !listener_.policy->asks(*step)) return true;
+  if (!step) return true;
   const policy::Facts& facts = facts_->at(decision, session_.recipients_accepted());
-  const policy::Verdict verdict = listener_.policy->decide(*step, facts);
+  const bool has_services = !listener_.services[static_cast<std::size_t>(*step)].empty();
+  if (consultation_ == nullptr) {
+    if (*step == policy::Step::mail) instance_.clear();
+    const Action action = decision.action;
+    if (!obey_rules(decision, *step, facts)) return false;
+    if (decision.action != action) return true;
+  }
+  return !has_services || heed_services(decision, ask_services(*step, facts));
+}
+
+bool Client::obey_rules(smtp::Decision& decision, policy::Step step, const policy::Facts& facts) {
+  using metrics::RuleResult;
+  if (!listener_.policy->asks(step)) return true;
+  const policy::Verdict verdict = listener_.policy->decide(step, facts);
   RuleResult result = RuleResult::allowed;
   if (!verdict.allowed()) {
     if (session_.recipients_pending() > 0) return false;
@@ -381,9 +413,89 @@ bool Client::consult(smtp::Decision& decision) {
   if (verdict.rule != nullptr) counters.rules[verdict.rule->index][result].add();
   for (const policy::Verdict::Mark& mark : verdict.marks) {
     counters.rules[mark.rule->index][RuleResult::marked].add();
-    worker_.log().line(text_of(mark, *step, facts));
+    worker_.log().line(text_of(mark, step, facts));
   }
   return true;
+}
+
+Consultation::State Client::ask_services(policy::Step step, const policy::Facts& facts,
+                                         const policy::Credentials* credentials) {
+  if (consultation_ == nullptr) {
+    consultation_ =
+        std::make_unique<Consultation>(worker_.reactor(), listener_.services[static_cast<std::size_t>(step)],
+                                       static_cast<Consultation::Owner&>(*this));
+    if (instance_.empty() && step >= policy::Step::mail) instance_ = worker_.new_instance();
+  }
+  const Consultation::State state = consultation_->go_on(
+      {.step = step,
+       .facts = facts,
+       .credentials = credentials,
+       .instance = instance_,
+       .asks_certificate = listener_.config->client_certificates != tls::ClientCertificates::none});
+  if (state != Consultation::State::allowed) return state;
+  choose_upstream(step);
+  return consultation_->state();
+}
+
+bool Client::heed_services(smtp::Decision& decision, Consultation::State state) {
+  if (state == Consultation::State::waiting) {
+    phase_ = Phase::consultation;
+    no_deadline();
+    return false;
+  }
+  if (state == Consultation::State::allowed) return true;
+  if (session_.recipients_pending() > 0) return false;
+  decision = session_.refuse(decision, consultation_->reply());
+  if (consultation_->closes()) decision.action = Action::close;
+  return true;
+}
+
+void Client::consultation_goes_on() {
+  if (phase_ == Phase::greeting) return greet();
+  if (phase_ != Phase::consultation) return;  // it also waits for an upstream: the answer is found then
+  phase_ = Phase::command;
+  set_deadline(listener_.config->command_timeout);
+  process();
+}
+
+// Where the last service that has said so wants the mail to go.
+void Client::choose_upstream(policy::Step step) {
+  constexpr std::string_view another_transaction =
+      "452 4.5.3 This recipient's mail goes another way, send it in a transaction of its own\r\n";
+  const std::string& name = consultation_->upstream();
+  const std::string& address = consultation_->upstream_address();
+  if (name.empty() && address.empty()) return;
+  UpstreamPool* const pool = worker_.find_upstream(name, address);
+  if (pool == nullptr) {
+    const std::string_view key = name.empty() ? "address" : "name";
+    consultation_->decided_by().tell(
+        "it chooses the upstream " + config::in_quotes(name.empty() ? address : name) +
+        ", which is not configured: there is no [[upstream]] with this " + std::string(key));
+    return consultation_->overrule(policy::replies::not_done_here);
+  }
+  switch (step) {
+    case policy::Step::connect:
+      chosen_.at_connect = pool;
+      break;
+    case policy::Step::auth:
+      chosen_.at_auth = pool;
+      break;
+    case policy::Step::mail:
+      chosen_.at_mail = pool;
+      break;
+    case policy::Step::rcpt: {
+      const UpstreamPool* const at = upstream_ != nullptr ? &upstream_->pool() : nullptr;
+      if (transaction_->mail_sent && at != pool) {
+        if (session_.recipients_accepted() + session_.recipients_pending() > 0)
+          return consultation_->overrule(another_transaction);
+        start_over();
+      }
+      transaction_->chosen = pool;
+      break;
+    }
+    case policy::Step::data:  // it is on its way
+      break;
+  }
 }
 
 void Client::act(const smtp::Decision& decision) {
@@ -402,6 +514,10 @@ void Client::act(const smtp::Decision& decision) {
       transaction_ = std::make_unique<Transaction>();
       transaction_->sender = decision.mail.reverse_path.mailbox;
       transaction_->parameters = decision.mail.parameters;
+      for (UpstreamPool* const pool : {chosen_.at_connect, chosen_.at_auth, chosen_.at_mail}) {
+        if (pool != nullptr) transaction_->chosen = pool;
+      }
+      chosen_.at_mail = nullptr;
       return reply(decision.reply);
     case Action::rcpt:
       return recipient(decision.rcpt);
@@ -459,6 +575,7 @@ void Client::handshake_done(const Handshake& handshake) {
   worker_.counters().handshake_duration.observe(handshake.duration());
   listener_.counters->handshakes[handshake.version()][handshake.resumed()].add();
   if (facts_ != nullptr) facts_->tls_started(handshake.facts());
+  chosen_.at_auth = nullptr;
   handshake_.reset();
   session_.tls_started();
   offered_ = {};
@@ -484,8 +601,26 @@ void Client::recipient(const smtp::RcptCommand& rcpt) {
   if (!t.mail_refusal.empty()) return answer_pending(t.mail_refusal, Origin::upstream);
   if (!t.failure.empty()) return answer_pending(t.failure, Origin::ringmx);
   smtp::append_rcpt_command(t.recipients, rcpt.forward_path.mailbox, rcpt.parameters);
+  // An exclusive connection of an earlier transaction.
+  const bool other = upstream_ != nullptr && t.chosen != nullptr && &upstream_->pool() != t.chosen;
+  if (other && !t.mail_sent) leave_upstream();
   if (upstream_ == nullptr) return acquire_upstream(false);
   send_envelope();
+}
+
+std::span<UpstreamPool* const> Client::upstreams() const noexcept {
+  if (transaction_->chosen != nullptr) return {&transaction_->chosen, 1};
+  return listener_.upstreams;
+}
+
+// With another upstream: none of this one's has been accepted.
+void Client::start_over() {
+  Transaction& t = *transaction_;
+  leave_upstream();
+  t.recipients.clear();
+  t.recipients_sent = 0;
+  t.mail_sent = t.mail_answered = false;
+  t.mail_refusal.clear();
 }
 
 void Client::acquire_upstream(bool fresh) {
@@ -499,11 +634,12 @@ void Client::acquire_upstream(bool fresh) {
 // Round robin; those that could not be reached a moment ago only if no other is left.
 void Client::continue_acquiring() {
   Transaction& t = *transaction_;
-  const std::size_t count = listener_.upstreams.size();
+  const std::span<UpstreamPool* const> pools = upstreams();
+  const std::size_t count = pools.size();
   for (const bool avoided_too : {false, true}) {
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t choice = (t.first_choice + i) % count;
-      UpstreamPool& pool = *listener_.upstreams[choice];
+      UpstreamPool& pool = *pools[choice];
       if ((!t.tried.empty() && t.tried[choice]) || (pool.avoided() && !avoided_too)) continue;
       if (!t.fresh) upstream_ = pool.take_idle(*this);
       if (upstream_ != nullptr) {
@@ -693,7 +829,8 @@ void Client::message_ends(std::string_view text, Origin origin) {
 }
 
 void Client::end_transaction() {
-  if (upstream_ != nullptr && !upstream_->exclusive()) std::exchange(upstream_, nullptr)->release();
+  const bool keeps = upstream_ != nullptr && upstream_->exclusive() && transaction_->chosen == nullptr;
+  if (upstream_ != nullptr && !keeps) std::exchange(upstream_, nullptr)->release();
   transaction_.reset();
   if (facts_ != nullptr) facts_->transaction_ended();
   session_.transaction_ended();
@@ -925,6 +1062,7 @@ void Client::upstream_lost(UpstreamLoss loss) {
   const std::string_view text = reply_to_loss(loss);
   switch (phase_) {
     case Phase::command:
+    case Phase::consultation:
       if (t.may_retry && !t.mail_answered) {
         // It may have been dead for long; the client need not notice.
         t.mail_sent = false;
@@ -1034,6 +1172,7 @@ void Client::close(metrics::Close reason) {
 
 void Client::leave(metrics::Close reason) {
   handshake_.reset();
+  consultation_.reset();
   listener_.counters->closed[static_cast<std::size_t>(reason)][stage()].add();
   if (transaction_ && transaction_->mail_sent) worker_.counters().messages[MessageResult::aborted].add();
   leave_upstream();
@@ -1083,6 +1222,8 @@ ClosedIn Client::stage() const noexcept {
   switch (phase_) {
     case Phase::greeting:
       return ClosedIn::greeting;
+    case Phase::consultation:
+      return ClosedIn::service_wait;
     case Phase::lease:
     case Phase::data_reply:
       return ClosedIn::upstream_wait;
@@ -1139,9 +1280,7 @@ void Client::set_body_deadline() {
 void Client::on_timeout() {
   switch (phase_) {
     case Phase::greeting:
-      phase_ = Phase::command;
-      reply(listener_.greeting);
-      return set_deadline(listener_.config->command_timeout);
+      return greet();
     case Phase::command:
       // Waiting for replies to RCPT: the upstream's time, not the client's.
       if (session_.recipients_pending() > 0) return set_deadline(listener_.config->command_timeout);
@@ -1155,6 +1294,7 @@ void Client::on_timeout() {
       return handshake_->expire();
     case Phase::ending:
       return stream_.close();
+    case Phase::consultation:
     case Phase::lease:
     case Phase::data_reply:
     case Phase::chunk_reply:

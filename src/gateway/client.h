@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
+#include "gateway/consultation.h"
 #include "gateway/handshake.h"
 #include "gateway/session_facts.h"
 #include "gateway/upstream.h"
@@ -25,7 +27,10 @@ struct ListenerContext;
 
 // One client on port 25, from accept to close: its session state, its transaction, and the relay
 // between its stream and an upstream's. See client.cc for how a session flows.
-class Client final : private net::Stream::Owner, private Lessee, private Handshake::Owner {
+class Client final : private net::Stream::Owner,
+                     private Lessee,
+                     private Handshake::Owner,
+                     private Consultation::Owner {
  public:
   Client(Worker& worker, ListenerContext& listener, int fd);
   ~Client() override;
@@ -41,8 +46,9 @@ class Client final : private net::Stream::Owner, private Lessee, private Handsha
 
   // What the session is doing; it says who is expected to act next.
   enum class Phase : std::uint8_t {
-    greeting,       // nobody: time, until the delayed greeting
+    greeting,       // nobody: time, until the delayed greeting; or services, before it
     command,        // the client
+    consultation,   // the services that are asked about its command
     lease,          // the worker: an upstream connection is being made
     data_reply,     // the upstream: may the message come?
     body,           // the client: DATA
@@ -59,6 +65,7 @@ class Client final : private net::Stream::Owner, private Lessee, private Handsha
   struct ToUpstream;
 
   void begin();
+  void greet();
   void process();
   // One step each; false: nothing more to do until something happens.
   bool process_command();
@@ -73,9 +80,16 @@ class Client final : private net::Stream::Owner, private Lessee, private Handsha
   void consume(std::size_t bytes);
 
   [[nodiscard]] bool consult(smtp::Decision& decision);
+  [[nodiscard]] bool obey_rules(smtp::Decision& decision, policy::Step step, const policy::Facts& facts);
+  [[nodiscard]] Consultation::State ask_services(policy::Step step, const policy::Facts& facts,
+                                                 const policy::Credentials* credentials = nullptr);
+  [[nodiscard]] bool heed_services(smtp::Decision& decision, Consultation::State state);
+  void choose_upstream(policy::Step step);
   void act(const smtp::Decision& decision);
   void abort_transaction();
   void recipient(const smtp::RcptCommand& rcpt);
+  [[nodiscard]] std::span<UpstreamPool* const> upstreams() const noexcept;
+  void start_over();
   void acquire_upstream(bool fresh);
   void continue_acquiring();
   void send_envelope();
@@ -137,6 +151,7 @@ class Client final : private net::Stream::Owner, private Lessee, private Handsha
   void upstream_lost(metrics::UpstreamLoss loss) override;
   void handshake_done(const Handshake& handshake) override;
   void handshake_failed(const Handshake& handshake) override;
+  void consultation_goes_on() override;
 
   Worker& worker_;
   ListenerContext& listener_;
@@ -153,7 +168,15 @@ class Client final : private net::Stream::Owner, private Lessee, private Handsha
   net::SliceQueue input_;                   // received, not yet processed
   UpstreamConnection* upstream_ = nullptr;  // leased, or (Phase::lease) being made
   std::unique_ptr<Transaction> transaction_;
-  std::unique_ptr<SessionFacts> facts_;  // where somebody decides by them
+  std::unique_ptr<SessionFacts> facts_;         // where somebody decides by them
+  std::unique_ptr<Consultation> consultation_;  // about the command at hand
+  // What services have chosen; null: nothing.
+  struct {
+    UpstreamPool* at_connect = nullptr;
+    UpstreamPool* at_auth = nullptr;
+    UpstreamPool* at_mail = nullptr;
+  } chosen_;
+  std::string instance_;  // of the transaction, for services
   ring::TimerOf<&Client::on_timeout> timer_{*this};
   net::Stream stream_;
   std::unique_ptr<Handshake> handshake_;

@@ -27,13 +27,15 @@ LoadedTlsMaterial load_tls_material(const config::Config& config, const tls::Tic
     add(loaded.errors, checked.errors);
     add(loaded.warnings, checked.warnings);
   }
-  for (const config::Upstream& upstream : config.upstreams) {
-    material->upstream_cas.emplace_back();
-    if (!upstream.uses_tls()) continue;
-    tls::LoadedCas cas = tls::load_cas(config::client_settings(config, upstream));
-    material->upstream_cas.back() = std::move(cas.cas);
+  const auto load_cas = [&](std::vector<std::string>& to, const auto& part) {
+    to.emplace_back();
+    if (!part.uses_tls()) return;
+    tls::LoadedCas cas = tls::load_cas(config::client_settings(config, part));
+    to.back() = std::move(cas.cas);
     add(loaded.errors, cas.errors);
-  }
+  };
+  for (const config::Upstream& upstream : config.upstreams) load_cas(material->upstream_cas, upstream);
+  for (const config::Service& service : config.services) load_cas(material->service_cas, service);
   if (with_tls != nullptr) {
     tls::LoadedTicketKeys keys =
         tls::load_ticket_keys(config::server_settings(config, *with_tls).tickets, secret);

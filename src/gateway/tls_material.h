@@ -16,6 +16,7 @@ struct TlsMaterial {
   std::vector<std::shared_ptr<const tls::Material>>
       listeners;                                       // in the order of the configuration; null: no TLS
   std::vector<std::string> upstream_cas;               // PEM, likewise; empty: nothing is verified
+  std::vector<std::string> service_cas;                // likewise, of the services
   std::shared_ptr<const tls::TicketKeys> ticket_keys;  // null: no tickets
 };
 

@@ -52,6 +52,7 @@ class UpstreamConnection final : private net::Stream::Owner, private Handshake::
   // command, that may have happened long ago.
   void begin_transaction() noexcept { ++transactions_; }
   [[nodiscard]] bool reused() const noexcept { return transactions_ > 1; }
+  [[nodiscard]] const UpstreamPool& pool() const noexcept { return pool_; }
   // Serves one session only (`reuse = false`).
   [[nodiscard]] bool exclusive() const noexcept;
   // A further command may be sent now: with PIPELINING a good many before the first reply, else one.

@@ -5,12 +5,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <charconv>
+#include <ctime>
 #include <limits>
 #include <random>
 #include <span>
 #include <string>
 #include <utility>
 
+#include "config/notation.h"
 #include "ringmx/smtp/forward.h"
 #include "tls/records.h"
 
@@ -42,6 +46,11 @@ constexpr std::uint16_t client_group = 1;
 constexpr std::uint16_t upstream_group = 2;
 constexpr std::uint16_t bulk_group = 4;
 
+std::string hexadecimal(std::uint64_t n) {
+  std::array<char, 16> text{};
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), n, 16).ptr};
+}
+
 std::uint32_t receive_buffers(const config::Server& server) {
   return static_cast<std::uint32_t>(server.receive_memory / receive_buffer);
 }
@@ -72,6 +81,15 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
         traffic(metrics::Side::upstream), config.upstreams[i], config.server.hostname, offload_, log_,
         counters, counters.upstreams[i], static_cast<UpstreamPool::Owner&>(*this)));
   }
+  for (std::size_t i = 0; i < config.services.size(); ++i) {
+    services_.push_back(std::make_unique<Service>(
+        reactor_, net::StreamMemory{upstream_buffers_, upstream_buffers_, text_, &records_},
+        config.services[i], offload_, counters, counters.services[i], static_cast<Service::Owner&>(*this)));
+  }
+  // The number of a ring is its reactor's alone for as long as the process lives.
+  instance_prefix_ = hexadecimal(static_cast<std::uint64_t>(::getpid())) + "." +
+                     hexadecimal(static_cast<std::uint64_t>(std::time(nullptr))) + "." +
+                     hexadecimal(static_cast<std::uint64_t>(reactor_.ring_fd())) + ".";
   listeners_.resize(config.listeners.size());
   for (std::size_t i = 0; i < listeners_.size(); ++i) {
     const config::Listener& c = config.listeners[i];
@@ -92,6 +110,16 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
       std::random_device random;
       listener.handshakes.emplace(policy::Rate::per_minute(c.handshake_rate),
                                   std::uint64_t{random()} << 32 | random());
+    }
+    for (const std::string& name : c.services) {
+      for (auto& service : services_) {
+        if (service->config().name != name) continue;
+        for (std::size_t step = 0; step < policy::step_count; ++step) {
+          if (service->config().steps.has(static_cast<policy::Step>(step)))
+            listener.services[step].push_back(service.get());
+        }
+        if (service->config().protocol == config::Service::Protocol::auth_http) listener.any_upstream = true;
+      }
     }
     offer(listener);
     listener.acceptor = std::make_unique<net::Acceptor>(reactor_, static_cast<net::Acceptor::Owner&>(*this),
@@ -114,6 +142,12 @@ void Worker::use(const TlsMaterial& material) {
     pools_[i]->use(std::make_shared<const tls::ClientContext>(config::client_settings(config_, upstream),
                                                               material.upstream_cas[i]));
   }
+  for (std::size_t i = 0; i < services_.size(); ++i) {
+    const config::Service& service = config_.services[i];
+    if (!service.uses_tls()) continue;
+    services_[i]->use(std::make_shared<const tls::ClientContext>(config::client_settings(config_, service),
+                                                                 material.service_cas[i]));
+  }
 }
 
 void Worker::start() {
@@ -128,11 +162,16 @@ void Worker::offer(ListenerContext& listener) {
   smtp::ExtensionSet common = smtp::ExtensionSet::all();
   constexpr std::uint64_t unlimited = std::numeric_limits<std::uint64_t>::max();
   std::uint64_t size_limit = c.message_size_limit == 0 ? unlimited : c.message_size_limit;
-  for (const UpstreamPool* pool : listener.upstreams) {
-    if (const smtp::Capabilities* known = pool->capabilities()) {
+  const auto consider = [&](const UpstreamPool& pool) {
+    if (const smtp::Capabilities* known = pool.capabilities()) {
       common = common & (known->extensions | smtp::hop_by_hop);
       if (known->size_limit != 0) size_limit = std::min(size_limit, known->size_limit);
     }
+  };
+  if (listener.any_upstream) {
+    for (const auto& pool : pools_) consider(*pool);
+  } else {
+    for (const UpstreamPool* pool : listener.upstreams) consider(*pool);
   }
   listener.offered = {.extensions = c.extensions & common,
                       .size_limit = size_limit == unlimited ? 0 : size_limit};
@@ -141,6 +180,20 @@ void Worker::offer(ListenerContext& listener) {
   smtp::Capabilities in_clear = listener.offered;
   if (c.starttls != smtp::StartTls::off) in_clear.extensions.add(smtp::Extension::starttls);
   listener.ehlo_reply = smtp::format_ehlo_reply(config_.server.hostname, in_clear);
+}
+
+UpstreamPool* Worker::find_upstream(std::string_view name, std::string_view address) {
+  config::Endpoint endpoint;
+  const bool by_address = name.empty() && !config::parse_endpoint(address, endpoint);
+  for (std::size_t i = 0; i < pools_.size(); ++i) {
+    const config::Upstream& upstream = config_.upstreams[i];
+    if (by_address ? upstream.address == endpoint : upstream.name == name) return pools_[i].get();
+  }
+  return nullptr;
+}
+
+std::string Worker::new_instance() {
+  return instance_prefix_ + hexadecimal(++instances_);
 }
 
 void Worker::capabilities_changed() {
@@ -206,6 +259,7 @@ void Worker::drain(std::function<void()> drained) {
   counters_.draining.set(1);
   for (ListenerContext& listener : listeners_) listener.acceptor->stop();
   for (auto& pool : pools_) pool->drain();
+  for (auto& service : services_) service->drain();
   for (auto& client : clients_) client->drain();
   reactor_.timers().set(drain_timer_, reactor_.now() + config_.server.drain_timeout);
 }
@@ -215,6 +269,7 @@ void Worker::drain_over() {
     closing_ = true;
     for (auto& client : clients_) client->shut_down();
     for (auto& pool : pools_) pool->close_all();
+    for (auto& service : services_) service->close_all();
     reactor_.timers().set(drain_timer_, reactor_.now() + last_words);
     return;
   }
@@ -232,7 +287,8 @@ void Worker::stop_when_empty() {
   const auto closed = [](const ListenerContext& l) { return l.acceptor->closed(); };
   const auto empty = [](const auto& pool) { return pool->connections() == 0; };
   if (!clients_.empty() || !std::all_of(listeners_.begin(), listeners_.end(), closed) ||
-      !std::all_of(pools_.begin(), pools_.end(), empty) || !drained_) {
+      !std::all_of(pools_.begin(), pools_.end(), empty) ||
+      !std::all_of(services_.begin(), services_.end(), empty) || !drained_) {
     return;
   }
   reactor_.timers().clear(drain_timer_);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -13,6 +14,7 @@
 #include "config/config.h"
 #include "gateway/client.h"
 #include "gateway/log.h"
+#include "gateway/service.h"
 #include "gateway/tls_material.h"
 #include "gateway/upstream.h"
 #include "metrics/counters.h"
@@ -33,6 +35,8 @@ struct ListenerContext {
   metrics::ListenerCounters* counters = nullptr;
   smtp::SessionRules rules;
   const policy::Policy* policy = nullptr;
+  std::array<std::vector<Service*>, policy::step_count>
+      services;  // by step, in the order in which they are asked
   std::uint32_t line_limit = 0;
   std::string greeting;  // wire form, as the next two
   std::string helo_reply;
@@ -40,6 +44,7 @@ struct ListenerContext {
   std::string ehlo_reply_in_tls;
   smtp::Capabilities offered;
   std::vector<UpstreamPool*> upstreams;
+  bool any_upstream = false;      // a service may choose one that is not among them
   std::size_t next_upstream = 0;  // round robin
   std::unique_ptr<net::Acceptor> acceptor;
   std::shared_ptr<const tls::ServerContext> tls;  // null where there is none
@@ -48,7 +53,7 @@ struct ListenerContext {
 
 // The gateway on one reactor: its listeners, its clients, its upstream pools. Nothing in here is
 // shared with another reactor but the immutable configuration.
-class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
+class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner, private Service::Owner {
  public:
   // sockets: one per listener of the configuration, in its order.
   Worker(ring::Reactor& reactor, const config::Config& config, metrics::ReactorCounters& counters,
@@ -84,6 +89,10 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
                                    config_.server.session_memory / 2);
   }
   [[nodiscard]] ring::BlockPool& text() noexcept { return text_; }
+  // The upstream of that name or, if there is none, of that address; null if it is not configured.
+  [[nodiscard]] UpstreamPool* find_upstream(std::string_view name, std::string_view address);
+  // One for each transaction that anybody is asked about, and no other's: of this host, at any time.
+  [[nodiscard]] std::string new_instance();
   // For the pieces of one chunk while they are counted.
   [[nodiscard]] std::vector<std::string_view>& scratch() noexcept { return scratch_; }
 
@@ -93,6 +102,7 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
   void acceptor_closed(net::Acceptor& acceptor) override;
   void capabilities_changed() override;
   void connection_closed() override;
+  void service_connection_closed() override { connection_closed(); }
   [[nodiscard]] net::StreamTraffic traffic(metrics::Side side) noexcept {
     return {counters_.bytes_received[side], counters_.bytes_sent[side]};
   }
@@ -114,6 +124,9 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner {
   ring::BlockPool records_;  // TLS records that are sealed here
   std::vector<std::string_view> scratch_;
   std::vector<std::unique_ptr<UpstreamPool>> pools_;
+  std::vector<std::unique_ptr<Service>> services_;
+  std::string instance_prefix_;
+  std::uint64_t instances_ = 0;
   std::vector<ListenerContext> listeners_;
   std::vector<std::unique_ptr<Client>> clients_;
   bool draining_ = false;

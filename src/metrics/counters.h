@@ -43,6 +43,7 @@ enum class Close : std::uint8_t {
   too_slow,
   errors,
   violation,
+  refused,
   draining,
   memory,
   count
@@ -51,6 +52,7 @@ enum class ClosedIn : std::uint8_t {
   greeting,
   handshake,
   command,
+  service_wait,
   upstream_wait,
   data,
   reply,
@@ -121,6 +123,23 @@ enum class HandshakeFailure : std::uint8_t {
   rate_limited,  // not begun: see handshake_rate
   count
 };  // tls_handshakes_total{result}
+// Of a service: what it said, and why it said nothing.
+enum class ServiceAnswer : std::uint8_t {
+  allowed,
+  refused,
+  tempfailed,
+  wait,
+  count
+};  // service_answers_total{result}
+enum class ServiceFailure : std::uint8_t {
+  connect,
+  tls,
+  timeout,
+  closed,
+  bad_answer,
+  count
+};                                                                    // service_failures_total{reason}
+enum class ServiceConnect : std::uint8_t { ok, failed, tls, count };  // service_connections_total{result}
 enum class TlsVersion : std::uint8_t { tls12, tls13, count };
 enum class TlsCipher : std::uint8_t {
   aes_128_gcm,
@@ -215,13 +234,28 @@ struct UpstreamCounters {
   std::array<std::array<Counter, reply_classes>, stage_slots> replies;  // upstream_replies_total{stage,class}
 };
 
+struct ServiceCounters {
+  ByLabel<ServiceAnswer> answers;
+  ByLabel<ServiceFailure> failures;
+  Counter cached;  // answers that were known
+  Histogram duration;
+  Gauge waiting;  // questions for which there is no connection
+  Gauge idle;     // service_connections_current{state="idle"}
+  Gauge busy;
+  ByLabel<ServiceConnect> connects;
+  Counter bytes_received;
+  Counter bytes_sent;
+};
+
 // All that one reactor counts. Made before the reactor starts, read by the exposition at any time.
 struct ReactorCounters {
-  ReactorCounters(std::size_t listener_count, std::size_t upstream_count, std::size_t rule_count = 0)
-      : listeners(listener_count), upstreams(upstream_count), rules(rule_count) {}
+  ReactorCounters(std::size_t listener_count, std::size_t upstream_count, std::size_t rule_count = 0,
+                  std::size_t service_count = 0)
+      : listeners(listener_count), upstreams(upstream_count), rules(rule_count), services(service_count) {}
   std::vector<ListenerCounters> listeners;  // in the order of the configuration
   std::vector<UpstreamCounters> upstreams;
   std::vector<ByLabel<RuleResult>> rules;
+  std::vector<ServiceCounters> services;
   Histogram handshake_duration;              // of clients, from its first octet to the last; only if it is ok
   std::array<Counter, verb_slots> commands;  // commands_total{verb}
   std::array<Counter, reply_classes> own_replies;       // replies_total{origin="ringmx",class}

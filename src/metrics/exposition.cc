@@ -68,15 +68,21 @@ using I = Index;
 std::vector<Family> families() {
   const Label listener{"listener", {}, &Sources::listener_names};
   const Label upstream{"upstream", {}, &Sources::upstream_names};
+  const Label service{"service", {}, &Sources::service_names};
+  const auto service_answer =
+      closed_set<ServiceAnswer>("result", {"allowed", "refused", "tempfailed", "wait"});
+  const auto service_failure =
+      closed_set<ServiceFailure>("reason", {"connect", "tls", "timeout", "closed", "bad_answer"});
+  const auto service_connect = closed_set<ServiceConnect>("result", {"ok", "failed", "tls"});
   const Label verb{"verb", {}, &Sources::verb_names};
   const Label stage{"stage", {}, &Sources::stage_names};
   const Label reply_class{"class", {"2xx", "3xx", "4xx", "5xx"}};
   const auto rejected =
       closed_set<Reject>("reason", {"session_limit", "descriptors", "draining", "handshake_rate"});
-  const auto closed = closed_set<Close>(
-      "reason", {"quit", "client_lost", "timeout", "too_slow", "errors", "violation", "draining", "memory"});
-  const auto closed_in =
-      closed_set<ClosedIn>("stage", {"greeting", "handshake", "command", "upstream_wait", "data", "reply"});
+  const auto closed = closed_set<Close>("reason", {"quit", "client_lost", "timeout", "too_slow", "errors",
+                                                   "violation", "refused", "draining", "memory"});
+  const auto closed_in = closed_set<ClosedIn>(
+      "stage", {"greeting", "handshake", "command", "service_wait", "upstream_wait", "data", "reply"});
   const auto violation = closed_set<Violation>(
       "type", {"bare_lf_command", "bare_cr_command", "nul_command", "long_line", "unknown_command",
                "foreign_protocol", "early_talker", "unauth_pipelining", "starttls_injection",
@@ -145,6 +151,23 @@ std::vector<Family> families() {
        {{{upstream, stage, reply_class}, [](const R& r, const I& i) -> Value { return r.upstreams[i[0]].replies[i[1]][i[2]]; }}}},
       {counter, "policy_rules", "Commands that a rule of the policy decided or marked, by what it said.",
        {{{rule, rule_result}, [](const R& r, const I& i) -> Value { return r.rules[i[0]][RuleResult(i[1])]; }}}},
+      {counter, "service_answers", "Answers of services, by what they said.",
+       {{{service, service_answer}, [](const R& r, const I& i) -> Value { return r.services[i[0]].answers[ServiceAnswer(i[1])]; }}}},
+      {counter, "service_failures", "Questions to services that got no valid answer, by reason.",
+       {{{service, service_failure}, [](const R& r, const I& i) -> Value { return r.services[i[0]].failures[ServiceFailure(i[1])]; }}}},
+      {counter, "service_cached_answers", "Questions that were not put to the service because the answer was known.",
+       {{{service}, [](const R& r, const I& i) -> Value { return r.services[i[0]].cached; }}}},
+      {gauge, "service_waiting_questions", "Questions that wait now because max_connections are busy.",
+       {{{service}, [](const R& r, const I& i) -> Value { return r.services[i[0]].waiting; }}}},
+      {gauge, "service_connections_current", "Connections to services open now.",
+       {{{service, constant("state", "idle")}, [](const R& r, const I& i) -> Value { return r.services[i[0]].idle; }},
+        {{service, constant("state", "busy")}, [](const R& r, const I& i) -> Value { return r.services[i[0]].busy; }}}},
+      {counter, "service_connections", "Attempts to connect to a service.",
+       {{{service, service_connect}, [](const R& r, const I& i) -> Value { return r.services[i[0]].connects[ServiceConnect(i[1])]; }}}},
+      {counter, "service_bytes_received", "Bytes received from services.",
+       {{{service}, [](const R& r, const I& i) -> Value { return r.services[i[0]].bytes_received; }}}},
+      {counter, "service_bytes_sent", "Bytes sent to services.",
+       {{{service}, [](const R& r, const I& i) -> Value { return r.services[i[0]].bytes_sent; }}}},
       {counter, "tls_handshakes", "TLS handshakes with clients, by what became of them.",
        {{{listener, constant("result", "ok"), version, resumed}, [](const R& r, const I& i) -> Value { return r.listeners[i[0]].handshakes[TlsVersion(i[2])][Flag(i[3])]; }},
         {{listener, failure}, [](const R& r, const I& i) -> Value { return r.listeners[i[0]].handshake_failures[HandshakeFailure(i[1])]; }}}},
@@ -268,22 +291,23 @@ std::string seconds(std::uint64_t microseconds) {
   return std::to_string(microseconds / 1'000'000) + "." + fraction;
 }
 
-// Of all reactors together. Buckets are cumulative on the page.
-void add_histogram(Page& page, const Sources& sources, const Histogram ReactorCounters::*histogram,
-                   std::string_view name, std::string_view help) {
-  page.family(Type::histogram, name, help, "seconds");
+// Of all reactors together. Buckets are cumulative on the page. `of` finds a reactor's.
+template <class Of>
+void add_histogram(Page& page, const Sources& sources, std::vector<LabelPair> labels, Of of) {
   std::uint64_t count = 0;
   std::uint64_t sum = 0;
   for (std::size_t bucket = 0; bucket < Histogram::buckets; ++bucket) {
-    for (const ReactorCounters* reactor : sources.reactors) count += (reactor->*histogram).count(bucket);
+    for (const ReactorCounters* reactor : sources.reactors) count += of(*reactor).count(bucket);
     const std::string bound = bucket < Histogram::bounds.size()
                                   ? seconds(static_cast<std::uint64_t>(Histogram::bounds[bucket]))
                                   : "+Inf";
-    page.sample({{"le", bound}}, std::to_string(count), "_bucket");
+    labels.emplace_back("le", bound);
+    page.sample(labels, std::to_string(count), "_bucket");
+    labels.pop_back();
   }
-  for (const ReactorCounters* reactor : sources.reactors) sum += (reactor->*histogram).sum();
-  page.sample({}, seconds(sum), "_sum");
-  page.sample({}, std::to_string(count), "_count");
+  for (const ReactorCounters* reactor : sources.reactors) sum += of(*reactor).sum();
+  page.sample(labels, seconds(sum), "_sum");
+  page.sample(labels, std::to_string(count), "_count");
 }
 
 void add_certificates(Page& page, const Sources& sources) {
@@ -404,8 +428,16 @@ std::string expose(const Sources& sources, Format format) {
     page.family(family.type, "ringmx_" + std::string(family.name), family.help);
     for (const Part& part : family.parts) add_part(page, part, sources);
   }
-  add_histogram(page, sources, &ReactorCounters::handshake_duration, "ringmx_tls_handshake_duration_seconds",
-                "How long successful TLS handshakes with clients took.");
+  page.family(Type::histogram, "ringmx_tls_handshake_duration_seconds",
+              "How long successful TLS handshakes with clients took.", "seconds");
+  add_histogram(page, sources, {},
+                [](const ReactorCounters& r) -> const Histogram& { return r.handshake_duration; });
+  page.family(Type::histogram, "ringmx_service_answer_duration_seconds",
+              "How long services took to answer, with connecting and waiting for a connection.", "seconds");
+  for (std::size_t i = 0; i < sources.service_names.size(); ++i) {
+    add_histogram(page, sources, {{"service", sources.service_names[i]}},
+                  [i](const ReactorCounters& r) -> const Histogram& { return r.services[i].duration; });
+  }
   add_certificates(page, sources);
   add_process(page);
   return std::move(page).finish();

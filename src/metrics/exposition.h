@@ -36,6 +36,7 @@ struct Sources {
   std::vector<std::string> stage_names;
   std::vector<const ReactorCounters*> reactors;  // one per reactor
   std::vector<std::string> rule_names = {};
+  std::vector<std::string> service_names = {};
   std::function<std::vector<Certificate>()> certificates = nullptr;  // asked for each page, from any thread
 };
 

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "gateway/consultation.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ringmx::gateway {
+
+using policy::Answer;
+
+namespace {
+
+// What services may hold a client up for by Auth-Wait, at one step and all together. RFC 5321 4.5.3.2 has
+// clients wait for five minutes.
+constexpr std::uint32_t longest_wait = 60;
+
+}  // namespace
+
+Consultation::State Consultation::go_on(const policy::Question& question) {
+  while (state_ == State::waiting && !inquiry_ && !pausing_) {
+    if (position_ == services_.size()) {
+      if (deferral_.empty()) return state_ = State::allowed;
+      refuse(deferral_, false);
+      break;
+    }
+    Service& service = *services_[position_];
+    if (!answer_) {
+      if (const Answer* known = service.known(question)) {
+        answer_ = *known;
+      } else {
+        inquiry_.emplace(service, static_cast<Inquiry::Owner&>(*this), question);
+        break;
+      }
+    }
+    Answer answer = std::move(*answer_);
+    answer_.reset();
+    if (take(answer, service)) ++position_;
+  }
+  return pausing_ ? State::waiting : state_;
+}
+
+// True: the next one may be asked.
+bool Consultation::take(Answer& answer, Service& service) {
+  using Verdict = Answer::Verdict;
+  switch (answer.verdict) {
+    case Verdict::allow:
+      break;
+    case Verdict::ask_again:
+      if (waited_ + std::uint64_t{answer.wait} > longest_wait) {
+        service.tell("it has the client wait for more than a minute");
+        answer_ = service.failure();
+      } else {
+        wait(answer.wait);
+      }
+      return false;
+    case Verdict::defer_if_permit:
+      if (deferral_.empty()) {
+        deferral_ = std::move(answer.reply);
+        decided_by_ = &service;
+      }
+      break;
+    case Verdict::defer_if_reject:
+      if (deferral_if_rejected_.empty()) deferral_if_rejected_ = std::move(answer.reply);
+      break;
+    case Verdict::refuse: {
+      const bool for_good = answer.reply.front() == '5';
+      decided_by_ = &service;
+      if (for_good && !deferral_if_rejected_.empty()) {
+        refuse(deferral_if_rejected_, false);
+      } else {
+        const bool ends = answer.reply.starts_with("421") || answer.reply.starts_with("521");
+        refuse(answer.reply, ends || (answer.closes && service.config().close_after_refusal));
+      }
+      if (answer.wait > 0 && waited_ < longest_wait) wait(std::min(answer.wait, longest_wait - waited_));
+      return false;
+    }
+  }
+  if (!answer.upstream.empty() || !answer.upstream_address.empty()) {
+    upstream_ = std::move(answer.upstream);
+    upstream_address_ = std::move(answer.upstream_address);
+    decided_by_ = &service;
+  }
+  if (answer.user) user_ = std::move(answer.user);
+  if (answer.password) password_ = std::move(answer.password);
+  return true;
+}
+
+void Consultation::refuse(std::string_view reply, bool closes) {
+  state_ = State::refused;
+  reply_ = reply;
+  closes_ = closes;
+}
+
+void Consultation::overrule(std::string_view reply) {
+  refuse(reply, false);
+}
+
+void Consultation::answered(Answer answer) {
+  inquiry_.reset();
+  answer_ = std::move(answer);
+  owner_.consultation_goes_on();
+}
+
+void Consultation::wait(std::uint32_t seconds) {
+  waited_ += seconds;
+  pausing_ = true;
+  reactor_.timers().set(timer_, reactor_.now() + ring::Duration(seconds * std::int64_t{1000}));
+}
+
+void Consultation::on_waited() {
+  pausing_ = false;
+  owner_.consultation_goes_on();
+}
+
+}  // namespace ringmx::gateway
