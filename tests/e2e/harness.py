@@ -228,7 +228,8 @@ def toml(value):
     return str(value)
 
 
-def config_text(server=None, listeners=(), upstreams=(), metrics=None, tls=None, certificates=(), rules=()):
+def config_text(server=None, listeners=(), upstreams=(), metrics=None, tls=None, certificates=(), rules=(),
+                services=()):
     def table(head, keys):
         return [head] + [f"{key} = {toml(value)}" for key, value in keys.items()]
 
@@ -241,6 +242,8 @@ def config_text(server=None, listeners=(), upstreams=(), metrics=None, tls=None,
         lines += table("[[certificate]]", keys)
     for keys in rules:
         lines += table("[[rule]]", keys)
+    for keys in services:
+        lines += table("[[service]]", keys)
     if metrics:
         lines += table("[metrics]", metrics)
     if tls or any(one.get("implicit_tls") or one.get("starttls", "off") != "off" for one in (*listeners, *upstreams)):
@@ -253,7 +256,7 @@ class Ringmx(Process):
     left out (names, addresses of listeners) is filled in."""
 
     def __init__(self, upstreams, listeners=None, server=None, tls=None, certificates=(), rules=(),
-                 before_exec=None):
+                 services=(), before_exec=None):
         def tables(given, kind):
             given = [{"address": one} if isinstance(one, str) else dict(one) for one in given]
             return [{"name": f"{kind}{n}", "address": None, **one} for n, one in enumerate(given)]
@@ -266,7 +269,8 @@ class Ringmx(Process):
         self.directory = temporary_directory()
         self.config = self.directory / "ringmx.toml"
         self.config.write_text(config_text(server, self.listeners, self.upstreams,
-                                           {"address": self.metrics_address}, tls, certificates, rules))
+                                           {"address": self.metrics_address}, tls, certificates, rules,
+                                           services))
         if not os.access(RINGMX, os.X_OK):
             raise AssertionError(f"RINGMX: {RINGMX} is no program")
         super().__init__([RINGMX, "run", "--config", self.config], before_exec=before_exec)
