@@ -644,7 +644,7 @@ void check_service(Reader& reader, const Service& service, const toml::table* ta
   }
   check_verification(reader, service, table, "service", "address");
   if (http) return;
-  for (const std::string_view key : {"headers", "extra_headers", "close_after_refusal"}) {
+  for (const std::string_view key : {"headers", "extra_headers", "pass_certificate", "close_after_refusal"}) {
     if (contains(table, key)) report(key, {"Postfix's policy protocol has no such thing", "remove the key"});
   }
   if (service.steps.has(policy::Step::auth)) {

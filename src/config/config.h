@@ -170,6 +170,7 @@ struct Service {
   policy::Steps steps;
   std::vector<std::string> headers;  // "X-Key: value"
   bool extra_headers = false;
+  bool pass_certificate = false;
   bool close_after_refusal = false;
   OnFailure on_failure = OnFailure::tempfail;
   std::chrono::milliseconds timeout{30000};  // of a question, from asking to the answer

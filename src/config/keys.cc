@@ -257,6 +257,7 @@ std::vector<Key> keys(Service& s) {
       {"headers", "Further fields of the request.",
        Names{&s.headers, check_http_header, R"(each as "Name: value", in printable ASCII, each once)"}},
       {"extra_headers", "Whether it is told what nginx does not tell.", Flag{&s.extra_headers}},
+      {"pass_certificate", "Whether it is told the client's certificate.", Flag{&s.pass_certificate}},
       {"close_after_refusal", "Whether a refusal without an Auth-Wait ends the session.",
        Flag{&s.close_after_refusal}},
       {"on_failure", "What happens if there is no valid answer.", choice(s.on_failure, on_failure_words)},

@@ -40,6 +40,7 @@ std::unique_ptr<policy::Protocol> protocol_of(const config::Service& config) {
   settings.target = address.target;
   for (const std::string& header : config.headers) settings.headers += header + "\r\n";
   settings.keep_alive = config.max_idle > 0;
+  settings.pass_certificate = config.pass_certificate;
   settings.extra_headers = config.extra_headers;
   return std::make_unique<policy::AuthHttp>(std::move(settings));
 }

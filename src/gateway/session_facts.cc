@@ -133,7 +133,8 @@ void SessionFacts::tls_started(const tls::Facts& tls) {
                         .subject = peer.subject,
                         .issuer = peer.issuer,
                         .serial = peer.serial,
-                        .sha1 = peer.sha1};
+                        .sha1 = peer.sha1,
+                        .der = peer.der};
   certificate_ = std::move(certificate);
   facts_.tls.certificate = &certificate_->facts;
 }

@@ -59,6 +59,22 @@ std::string lower_case(std::string_view text) {
   return out;
 }
 
+// RFC 7468
+std::string pem(std::string_view der) {
+  constexpr std::string_view alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  constexpr std::size_t line_octets = 48;
+  std::string out = "-----BEGIN CERTIFICATE-----";
+  for (std::size_t i = 0; i < der.size(); i += 3) {
+    if (i % line_octets == 0) out += '\n';
+    std::uint32_t group = 0;
+    for (std::size_t n = i; n < i + 3; ++n)
+      group = group << 8 | (n < der.size() ? static_cast<unsigned char>(der[n]) : 0u);
+    for (std::size_t n = 0; n < 4; ++n)
+      out += i + n <= der.size() ? alphabet[group >> (18 - 6 * n) & 63] : '=';
+  }
+  return out += "\n-----END CERTIFICATE-----\n";
+}
+
 std::string command(std::string_view verb, std::string_view argument) {
   return argument.empty() ? std::string() : std::string(verb).append(" ").append(argument);
 }
@@ -128,6 +144,8 @@ std::string AuthHttp::request(const Question& question) const {
       append_known("Auth-SSL-Issuer", certificate->issuer);
       append_known("Auth-SSL-Serial", certificate->serial);
       append_known("Auth-SSL-Fingerprint", lower_case(certificate->sha1));
+      if (settings_.pass_certificate && !certificate->der.empty())
+        append_field(out, "Auth-SSL-Cert", escaped(pem(certificate->der)));
     } else if (question.asks_certificate) {
       append_field(out, "Auth-SSL-Verify", "NONE");
     }

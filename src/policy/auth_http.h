@@ -15,11 +15,12 @@ namespace ringmx::policy {
 class AuthHttp final : public Protocol {
  public:
   struct Settings {
-    std::string host = {};       // of the Host field
-    std::string target = "/";    // path and query
-    std::string headers = {};    // further ones, each a line with its CRLF
-    bool keep_alive = false;     // ask for the connection to be kept
-    bool extra_headers = false;  // what nginx does not tell
+    std::string host = {};          // of the Host field
+    std::string target = "/";       // path and query
+    std::string headers = {};       // further ones, each a line with its CRLF
+    bool pass_certificate = false;  // the client's, whole
+    bool keep_alive = false;        // ask for the connection to be kept
+    bool extra_headers = false;     // what nginx does not tell
   };
   explicit AuthHttp(Settings settings) : settings_(std::move(settings)) {}
 

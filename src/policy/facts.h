@@ -33,6 +33,7 @@ struct Certificate {
   std::string_view issuer;
   std::string_view serial;  // upper case hexadecimal, as is sha1
   std::string_view sha1;
+  std::string_view der;
 };
 
 struct Tls {

@@ -209,6 +209,7 @@ void Connection::present(const unsigned char* der, std::size_t size) {
       }
       return hexadecimal({reinterpret_cast<const char*>(digest.data()), length});
     };
+    certificate.der = octets;
     certificate.sha1 = fingerprint(WC_HASH_TYPE_SHA, 20);
     certificate.sha256 = fingerprint(WC_HASH_TYPE_SHA256, 32);
   }

@@ -28,6 +28,7 @@ struct PeerCertificate {
   std::string serial;  // upper case hexadecimal, as are the fingerprints
   std::string sha1;
   std::string sha256;
+  std::string der;
 };
 
 struct Facts {

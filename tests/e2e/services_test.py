@@ -224,7 +224,7 @@ class Questions(TestCase):
         client.expect(250)
         self.assertEqual(len(self.sink_.messages[0].recipients), 10)
 
-    def nginx_requests(self, kind, context=None, commands=()):
+    def nginx_requests(self, context=None, commands=(), of_nginx="", of_listener=None):
         """What nginx and ringmx ask about one and the same session."""
         nginx = harness.program("nginx")
         about = harness.run([nginx, "-V"])[2]
@@ -251,6 +251,7 @@ mail {{
   server {{
     listen {address}; protocol smtp; smtp_auth none; xclient off;
     starttls on; ssl_certificate {CERTIFICATES}/p256.pem; ssl_certificate_key {CERTIFICATES}/p256.key;
+    {of_nginx}
     ssl_protocols TLSv1.2 TLSv1.3; ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;
   }}
 }}
@@ -259,8 +260,8 @@ mail {{
         self.addCleanup(process.wait)  # its worker, too: a killed master would leave it behind
         self.addCleanup(process.signal, signal.SIGTERM)
         process.wait_for_listener(address)
-        self.start((f"http://{service.address}/auth?x=y", {"headers": ["X-Key: 1"], "max_idle": 0}),
-                   listener=tls_test.STARTTLS if context else None)
+        self.start((f"http://{service.address}/auth?x=y", {"headers": ["X-Key: 1"], "max_idle": 0, "pass_certificate": True}),
+                   listener={**tls_test.STARTTLS, **(of_listener or {})} if context else None)
         for where in (address, self.proxy.address()):
             client = tls_test.Client(where, context=context) if context else harness.Client(where)
             with client:
@@ -274,7 +275,7 @@ mail {{
     def test_the_same_as_nginx(self):
         for commands in (self.COMMANDS, ("HELO [192.0.2.1]", "MAIL FROM:<>", 'RCPT TO:<"a b"@example.net>')):
             with self.subTest(commands):
-                nginxs, ours = self.nginx_requests("clear", None, commands)
+                nginxs, ours = self.nginx_requests(None, commands)
                 self.assertEqual(ours, nginxs)
 
     @needs_tls
@@ -282,7 +283,18 @@ mail {{
         for version in tls_test.VERSIONS.values():
             with self.subTest(version.name):
                 context = tls_test.client_context(version, "ECDHE-ECDSA-AES128-GCM-SHA256")
-                nginxs, ours = self.nginx_requests("tls", context, self.COMMANDS)
+                nginxs, ours = self.nginx_requests(context, self.COMMANDS)
+                self.assertEqual(ours, nginxs)
+
+    @needs_tls
+    def test_the_same_as_nginx_with_certificates(self):
+        of_nginx = f"""ssl_verify_client optional; ssl_client_certificate {CERTIFICATES}/root.pem;
+                       auth_http_pass_client_cert on;"""
+        of_listener = {"client_certificates": "request", "client_ca_file": str(CERTIFICATES / "root.pem")}
+        for certificate in ("client", None):
+            with self.subTest(certificate):
+                context = tls_test.client_context(tls_test.VERSIONS["TLSv1.3"], certificate=certificate)
+                nginxs, ours = self.nginx_requests(context, self.COMMANDS, of_nginx, of_listener)
                 self.assertEqual(ours, nginxs)
 
     def test_attributes_of_postfix(self):

@@ -110,6 +110,31 @@ TEST(AuthHttpRequest, HasFurtherFieldsBehindNginxs) {
             "\r\n");
 }
 
+TEST(AuthHttpRequest, HasTheCertificateInPem) {
+  Asked asked;
+  asked.with_tls("TLSv1.3", "TLS_AES_128_GCM_SHA256");
+  asked.facts.tls.certificate = &asked.certificate;
+  const auto pem = [&](std::string_view der) {
+    asked.certificate.der = der;
+    const std::string request = AuthHttp({.host = "h", .pass_certificate = true}).request(asked.question);
+    const std::string name = "Auth-SSL-Cert: ";
+    const std::size_t begin = request.find(name);
+    return begin == request.npos ? "none" : request.substr(begin + name.size());
+  };
+  const std::string begin = "-----BEGIN%20CERTIFICATE-----%0A";
+  const std::string end = "%0A-----END%20CERTIFICATE-----%0A\r\n\r\n";
+  EXPECT_EQ(pem(""), "none");
+  EXPECT_EQ(pem("M"), begin + "TQ==" + end);
+  EXPECT_EQ(pem("Ma"), begin + "TWE=" + end);
+  EXPECT_EQ(pem("Man"), begin + "TWFu" + end);
+  EXPECT_EQ(pem("\xfb\xff"), begin + "+/8=" + end);
+  const std::string line = "TWFuTWFuTWFuTWFuTWFuTWFuTWFuTWFuTWFuTWFuTWFuTWFuTWFuTWFuTWFuTWFu";
+  std::string many;
+  for (int i = 0; i < 16; ++i) many += "Man";
+  EXPECT_EQ(pem(many), begin + line + end);
+  EXPECT_EQ(pem(many + "M"), begin + line + "%0ATQ==" + end);
+}
+
 // Whatever a certificate holds: not a line more.
 TEST(AuthHttpRequest, CantBeBrokenOutOf) {
   Asked asked;

@@ -12,7 +12,8 @@ struct Asked {
                           .subject = "CN=client.example.org,O=Example\\, Inc.",
                           .issuer = "O=Example,CN=Wietse Venema",
                           .serial = "0A1B",
-                          .sha1 = "ABCDEF0123456789ABCDEF0123456789ABCDEF01"};
+                          .sha1 = "ABCDEF0123456789ABCDEF0123456789ABCDEF01",
+                          .der = {}};
   Facts facts{.listener = "mx",
               .client = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1},
               .client_port = 4711,
