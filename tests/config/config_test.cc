@@ -72,8 +72,9 @@ std::string with(const std::string& table, const std::string& line) {
          part("[[listener]]", {"name = 'mx'", "address = '127.0.0.1:25'"}) +
          part("[[upstream]]", {"name = 'mta'", "address = '127.0.0.1:2525'"}) +
          part("[[certificate]]", {"certificate = 'x.pem'", "private_key = 'x.key'"}) +
-         part("[[rule]]", {"name = 'partners'", "tls = 'required'"}) + part("[tls]", {}) +
-         part("[metrics]", {"address = '127.0.0.1:9925'"});
+         part("[[rule]]", {"name = 'partners'", "tls = 'required'"}) +
+         part("[[service]]", {"name = 'auth'", "address = 'http://127.0.0.1:9000/auth'", "steps = 'rcpt'"}) +
+         part("[tls]", {}) + part("[metrics]", {"address = '127.0.0.1:9925'"});
 }
 
 // The problems of a line in a table, without their place.
@@ -98,6 +99,7 @@ const std::vector<Happy>& happy_lines() {
     const std::string u = "[[upstream]]";
     const std::string n = "[[certificate]]";
     const std::string r = "[[rule]]";
+    const std::string s = "[[service]]";
     const std::string t = "[tls]";
     const std::string m = "[metrics]";
     const auto server = [](auto member, auto value) {
@@ -114,6 +116,9 @@ const std::vector<Happy>& happy_lines() {
     };
     const auto rule = [](auto member, auto value) {
       return [=](const Config& config) { return config.rules.at(0).*member == value; };
+    };
+    const auto service = [](auto member, auto value) {
+      return [=](const Config& config) { return config.services.at(0).*member == value; };
     };
     using policy::Step;
     const std::string digest(64, 'a');
@@ -216,6 +221,38 @@ const std::vector<Happy>& happy_lines() {
         {r, "otherwise = 'mark'", rule(&Rule::otherwise, policy::Otherwise::mark)},
         {r, "otherwise = 'next'", rule(&Rule::otherwise, policy::Otherwise::next)},
         {r, "reply = '550 5.7.1 No'", rule(&Rule::reply, "550 5.7.1 No")},
+        {l, "services = ['auth']", lis(&Listener::services, Paths{"auth"})},
+        {s, "name = 'other'", service(&Service::name, "other")},
+        {s, "protocol = 'policy'\naddress = '127.0.0.1:10023'",
+         service(&Service::protocol, Service::Protocol::policy)},
+        {s, "address = 'https://[::1]/x'\ntls_name = 'a.example'",
+         service(&Service::address,
+                 ServiceAddress{{Endpoint::Family::ipv6, "::1", 443, ""}, true, true, "/x"})},
+        {s, "address = 'http://unix:/run/a.sock:/x?y'",
+         service(&Service::address,
+                 ServiceAddress{{Endpoint::Family::unix_socket, "", 0, "/run/a.sock"}, true, false, "/x?y"})},
+        {s, "address = 'unix:/run/a.sock'\nprotocol = 'policy'",
+         service(&Service::address,
+                 ServiceAddress{{Endpoint::Family::unix_socket, "", 0, "/run/a.sock"}, false, false, ""})},
+        {s, "steps = ['connect', 'auth']",
+         service(&Service::steps, policy::Steps{Step::connect, Step::auth})},
+        {s, "headers = ['X-Key: 1']", service(&Service::headers, Paths{"X-Key: 1"})},
+        {s, "extra_headers = true", service(&Service::extra_headers, true)},
+        {s, "pass_certificate = true", service(&Service::pass_certificate, true)},
+        {s, "close_after_refusal = true", service(&Service::close_after_refusal, true)},
+        {s, "on_failure = 'allow'", service(&Service::on_failure, Service::OnFailure::allow)},
+        {s, "on_failure = 'refuse'", service(&Service::on_failure, Service::OnFailure::refuse)},
+        {s, "timeout = '1s'", service(&Service::timeout, 1s)},
+        {s, "connect_timeout = '2s'", service(&Service::connect_timeout, 2s)},
+        {s, "max_connections = 3", service(&Service::max_connections, 3U)},
+        {s, "max_idle = 0", service(&Service::max_idle, 0U)},
+        {s, "idle_timeout = '4s'", service(&Service::idle_timeout, 4s)},
+        {s, "cache = ['client', 'tls']", service(&Service::cache, Paths{"client", "tls"})},
+        {s, "cache_time = '5s'", service(&Service::cache_time, 5s)},
+        {s, "cache_size = 6", service(&Service::cache_size, 6U)},
+        {s, "verify = 'none'", service(&Service::verify, tls::ClientSettings::Verify::none)},
+        {s, "ca_file = '/ca.pem'\nverify = 'ca_file'", service(&Service::ca_file, "/ca.pem")},
+        {s, "tls_name = 'a.example'", service(&Service::tls_name, "a.example")},
         {t, "ktls = 'require'", in_tls(&Tls::ktls, tls::Offload::require)},
         {t, "ktls = 'off'", in_tls(&Tls::ktls, tls::Offload::off)},
         {t, "session_tickets = false", in_tls(&Tls::session_tickets, false)},
@@ -435,9 +472,41 @@ TEST(Config, UnknownTablesGetTheNearestKnownOne) {
               ElementsAre("f:8:3: listeners: unknown; did you mean [[listener]]?"));
   EXPECT_THAT(problems_of(std::string(hostname) + rest + "[log]\n"),
               ElementsAre("f:8:2: log: unknown; the tables are [server], [[listener]], [[upstream]], "
-                          "[[certificate]], [[rule]], [tls] and [metrics]"));
+                          "[[certificate]], [[rule]], [[service]], [tls] and [metrics]"));
   EXPECT_THAT(problems_of("reactors = 2\n" + std::string(hostname) + rest),
               ElementsAre("f:1:1: reactors: not in a table; put it below [server]"));
+}
+
+TEST(Config, Services) {
+  const auto found = [](const std::string& line) { return faults("[[service]]", line); };
+  EXPECT_THAT(
+      found("address = '127.0.0.1:9000'"),
+      ElementsAre(HasSubstr("is no URL, which auth_http needs; write \"http://127.0.0.1:9000/auth\"")));
+  EXPECT_THAT(found("protocol = 'policy'"),
+              ElementsAre(HasSubstr("is a URL, and Postfix's policy protocol has none")));
+  EXPECT_THAT(found("address = 'https://127.0.0.1/'"),
+              ElementsAre(HasSubstr("a certificate is verified by name")));
+  EXPECT_THAT(found("address = 'http://localhost/'"), ElementsAre(HasSubstr("names are not resolved")));
+  EXPECT_THAT(found("address = 'http://0.0.0.0/'"), ElementsAre(HasSubstr("is not one host's address")));
+  EXPECT_THAT(found("address = 'http://127.0.0.1/a b'"), ElementsAre(HasSubstr("has no valid path")));
+  EXPECT_THAT(found("address = 'http://127.0.0.1/a\u0001b'"), ElementsAre(HasSubstr("has no valid path")));
+  EXPECT_THAT(found("address = 'http://unix:/run/a.sock:x'"), ElementsAre(HasSubstr("has no valid path")));
+  for (const char* header : {"X-Key", ": 1", "X Key: 1", "X-Key: a\\r\\nb", "X-Key: \u00fc"}) {
+    EXPECT_THAT(found("headers = [\"" + std::string(header) + "\"]"),
+                ElementsAre(HasSubstr("is not a field of HTTP; write \"X-Key: value\"")))
+        << header;
+  }
+  EXPECT_THAT(found("headers = ['HOST: x']"), ElementsAre(HasSubstr("is said by ringmx itself; remove it")));
+  EXPECT_THAT(found("cache = ['sender_domian']"), ElementsAre(HasSubstr("did you mean \"sender_domain\"?")));
+  EXPECT_THAT(found("steps = 'quit'"), ElementsAre(HasSubstr("is not a step here")));
+  const std::string policy = "protocol = 'policy'\naddress = 'unix:/run/x'\n";
+  EXPECT_THAT(found(policy), IsEmpty());
+  for (const char* line : {"headers = ['X-Key: 1']", "extra_headers = true", "pass_certificate = true",
+                           "close_after_refusal = true", "steps = ['rcpt', 'auth']"})
+    EXPECT_EQ(found(policy + line).size(), 1U) << line;
+  EXPECT_THAT(
+      faults("[[listener]]", "services = ['auht']"),
+      ElementsAre("listener.services: there is no service \"auht\"; write one of those there are: \"auth\""));
 }
 
 TEST(Config, Hostnames) {
@@ -1026,8 +1095,12 @@ TEST(Example, LoadsAndIsAllDefaults) {
     const bool key = line.size() > 1 && line[0] == '#' && line[1] != ' ';
     uncommented += (key ? line.substr(1) : line) + "\n";
   }
-  // [[certificate]] asks for files that nobody has, so it is commented out whole; [[rule]] likewise: there is
-  // none by default.
+  // [[certificate]] asks for files that nobody has, so it is commented out whole; [[rule]] and [[service]]
+  // likewise: there is none by default.
+  defaults.services.emplace_back();
+  defaults.services[0].name = "auth";
+  defaults.services[0].address = {{Endpoint::Family::ipv4, "127.0.0.1", 9000, ""}, true, false, "/auth"};
+  defaults.services[0].steps = {policy::Step::rcpt};
   defaults.rules.emplace_back();
   defaults.rules[0].name = "partners";
   defaults.rules[0].steps = {policy::Step::mail};

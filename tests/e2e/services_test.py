@@ -9,6 +9,7 @@ import pathlib
 import pwd
 import re
 import select
+import shutil
 import signal
 import socket
 import ssl
@@ -810,6 +811,9 @@ class Peers(TestCase):
     def decided_per_client(self, url):
         """Who must use TLS is a script's decision: the client from 127.0.0.1 need not, the others must."""
         self.start((url, {"steps": ["mail"]}), listener=tls_test.STARTTLS)
+        self.lets_in_per_client()
+
+    def lets_in_per_client(self):
         with self.proxy.client(source="127.0.0.1") as client:
             client.ehlo()
             client.deliver()
@@ -834,10 +838,16 @@ class Peers(TestCase):
 
     @needs_tls
     def test_nginx_as_a_script(self):
+        """As docs/policy.md has it, but for addresses."""
         nginx = harness.program("nginx")
+        document = (harness.SOURCE_ROOT / "docs" / "policy.md").read_text()
+
+        def of_document(name):
+            return re.search(rf"<!-- a test runs this one: {name} -->\n```\w+\n(.*?)```", document, re.DOTALL)[1]
         directory = harness.temporary_directory()
         directory.chmod(0o755)
         address = harness.free_address()
+        server = of_document("nginx").replace("127.0.0.1:9000", address).replace(r"192\.0\.2\.", "127.0.0.1$")
         config = directory / "nginx.conf"
         config.write_text(f"""
 daemon off;
@@ -845,23 +855,7 @@ worker_processes 1;
 pid {directory}/nginx.pid;
 error_log stderr error;
 events {{ worker_connections 64; }}
-http {{
-  access_log off;
-  server {{
-    listen {address};
-    location / {{
-      set $decision "$http_auth_ssl from $http_client_ip";
-      if ($decision ~ "^ from 127.0.0.1$") {{ set $decision "on"; }}
-      if ($decision ~ "^ ") {{
-        add_header Auth-Status "Must issue a STARTTLS command first";
-        add_header Auth-Error-Code "530 5.7.0";
-        return 204;
-      }}
-      add_header Auth-Status OK;
-      return 204;
-    }}
-  }}
-}}
+http {{ access_log off; {server} }}
 """)
         process = self.process([nginx, "-p", directory, "-e", "stderr", "-c", config])
         self.addCleanup(process.wait)
@@ -869,6 +863,11 @@ http {{
         process.wait_for_listener(address)
         self.decided_per_client(f"http://{address}/")
         self.assertEqual(self.total("service_connections_total", result="ok"), harness.REACTORS)
+        (directory / "ringmx.toml").write_text(of_document("script"))
+        for kind in ("pem", "key"):
+            shutil.copy(CERTIFICATES / f"p256.{kind}", directory / f"mx.{kind}")
+        status, output, errors = harness.run([harness.RINGMX, "check", "--config", directory / "ringmx.toml"])
+        self.assertEqual(status, 0, output + errors)
 
     @needs_tls
     def test_a_small_script(self):
