@@ -235,12 +235,12 @@ struct UpstreamCounters {
 };
 
 struct ServiceCounters {
+  Histogram duration;  // of answers
   ByLabel<ServiceAnswer> answers;
   ByLabel<ServiceFailure> failures;
   Counter cached;  // answers that were known
-  Histogram duration;
-  Gauge waiting;  // questions for which there is no connection
-  Gauge idle;     // service_connections_current{state="idle"}
+  Gauge waiting;   // questions for which there is no connection
+  Gauge idle;      // service_connections_current{state="idle"}
   Gauge busy;
   ByLabel<ServiceConnect> connects;
   Counter bytes_received;

@@ -29,11 +29,11 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-// A small house: one listener, one upstream, one verb, one stage and one rule, so that a page can be read.
+// A small house: one of each, so that a page can be read.
 struct Small {
-  ReactorCounters first{1, 1, 1};
-  ReactorCounters second{1, 1, 1};
-  Sources sources{"1.2.3", {"mx"}, {"mta"}, {"mail"}, {"rcpt"}, {&first, &second}, {"one"}};
+  ReactorCounters first{1, 1, 1, 1};
+  ReactorCounters second{1, 1, 1, 1};
+  Sources sources{"1.2.3", {"mx"}, {"mta"}, {"mail"}, {"rcpt"}, {&first, &second}, {"one"}, {"auth"}};
 };
 
 std::vector<std::string> lines_of(const std::string& page) {
@@ -88,11 +88,12 @@ TEST(Exposition, TextFormatWordForWord) {
   s.second.draining.set(1);
   s.first.draining.set(1);
 
-  // connections_closed has 40 series, and TLS more: they have tests of their own.
+  // connections_closed has 63 series, and TLS more: they have tests of their own, as have services.
   std::string page;
   for (const std::string& line : lines_of(without_process(expose(s.sources, Format::prometheus_text)))) {
     const std::string name = line.substr(0, line.find_first_of("{ ", line[0] == '#' ? 7 : 0));
-    if (name.find("connections_closed") == name.npos && name.find("tls_") == name.npos) page += line + "\n";
+    const auto is = [&](const char* word) { return name.find(word) != name.npos; };
+    if (!is("connections_closed") && !is("tls_") && !is("service_")) page += line + "\n";
   }
   EXPECT_EQ(page, R"(# HELP ringmx_build_info What is running here.
 # TYPE ringmx_build_info gauge
@@ -234,7 +235,7 @@ TEST(Exposition, ClosedConnectionsByReasonAndStage) {
                               "stage=\"data\"} 11\n"));
   EXPECT_THAT(page, HasSubstr("\nringmx_connections_closed_total{listener=\"mx\",reason=\"quit\","
                               "stage=\"greeting\"} 0\n"));
-  EXPECT_EQ(lines_of(lines_with(page, "connections_closed")).size(), 1U + 8U * 6U);
+  EXPECT_EQ(lines_of(lines_with(page, "connections_closed")).size(), 1U + 9U * 7U);
 }
 
 TEST(Exposition, HandshakesByWhatBecameOfThem) {
@@ -434,26 +435,50 @@ void number(Counter* first, const void* end, std::int64_t& next, std::set<std::i
 }
 
 TEST(Exposition, EveryCounterOfTheStructsAppears) {
-  ReactorCounters counters(1, 1);
+  ReactorCounters counters(1, 1, 1, 1);
   std::set<std::int64_t> given;
   std::int64_t next = 1'000'001;
   number(&counters.listeners[0].accepted, &counters.listeners[0] + 1, next, given);
   number(reinterpret_cast<Counter*>(&counters.upstreams[0]), &counters.upstreams[0] + 1, next, given);
+  number(reinterpret_cast<Counter*>(&counters.rules[0]), &counters.rules[0] + 1, next, given);
+  number(reinterpret_cast<Counter*>(&counters.services[0].answers), &counters.services[0] + 1, next, given);
   number(counters.commands.data(), &counters + 1, next, given);  // the histogram before has its own test
-  ASSERT_EQ(given.size(), (sizeof(ListenerCounters) + sizeof(UpstreamCounters) + sizeof(ReactorCounters) -
-                           offsetof(ReactorCounters, commands)) /
+  const std::size_t of_service = sizeof(ServiceCounters) - offsetof(ServiceCounters, answers);
+  ASSERT_EQ(given.size(), (sizeof(ListenerCounters) + sizeof(UpstreamCounters) + sizeof(ByLabel<RuleResult>) +
+                           of_service + sizeof(ReactorCounters) - offsetof(ReactorCounters, commands)) /
                               sizeof(Counter));
 
-  Sources sources{"1", {"mx"}, {"mta"}, {}, {}, {&counters}};
+  Sources sources{"1", {"mx"}, {"mta"}, {}, {}, {&counters}, {"one"}, {"auth"}};
   for (std::size_t i = 0; i < verb_slots; ++i) sources.verb_names.push_back("verb" + std::to_string(i));
   for (std::size_t i = 0; i < stage_slots; ++i) sources.stage_names.push_back("stage" + std::to_string(i));
   std::multiset<std::int64_t> found;
   for (const std::string& line : lines_of(expose(sources, Format::prometheus_text))) {
     if (line.rfind("ringmx_", 0) == 0 && line.find("build_info") == line.npos &&
-        line.find("handshake_duration") == line.npos)
+        line.find("_duration_") == line.npos)
       found.insert(std::stoll(line.substr(line.rfind(' '))));
   }
   EXPECT_EQ(found, std::multiset<std::int64_t>(given.begin(), given.end()));
+}
+
+TEST(Exposition, ServicesHaveTheirOwnSeries) {
+  Small s;
+  s.first.services[0].answers[ServiceAnswer::refused].add(2);
+  s.second.services[0].answers[ServiceAnswer::refused].add(3);
+  s.first.services[0].failures[ServiceFailure::bad_answer].add(4);
+  s.first.services[0].idle.set(5);
+  s.first.services[0].duration.observe(std::chrono::milliseconds(2));
+  s.second.services[0].duration.observe(std::chrono::milliseconds(40));
+  const std::string page = expose(s.sources, Format::prometheus_text);
+  EXPECT_THAT(page, HasSubstr("\nringmx_service_answers_total{service=\"auth\",result=\"refused\"} 5\n"));
+  EXPECT_THAT(page, HasSubstr("\nringmx_service_failures_total{service=\"auth\",reason=\"bad_answer\"} 4\n"));
+  EXPECT_THAT(page, HasSubstr("\nringmx_service_connections_current{service=\"auth\",state=\"idle\"} 5\n"));
+  const std::string name = "ringmx_service_answer_duration_seconds";
+  EXPECT_THAT(page, HasSubstr("\n# TYPE " + name + " histogram\n"));
+  EXPECT_THAT(page, HasSubstr("\n" + name + "_bucket{service=\"auth\",le=\"0.001\"} 0\n"));
+  EXPECT_THAT(page, HasSubstr("\n" + name + "_bucket{service=\"auth\",le=\"0.0025\"} 1\n"));
+  EXPECT_THAT(page, HasSubstr("\n" + name + "_bucket{service=\"auth\",le=\"+Inf\"} 2\n"));
+  EXPECT_THAT(page, HasSubstr("\n" + name + "_sum{service=\"auth\"} 0.042\n"));
+  EXPECT_THAT(page, HasSubstr("\n" + name + "_count{service=\"auth\"} 2\n"));
 }
 
 TEST(Exposition, LabelValuesAreEscaped) {
