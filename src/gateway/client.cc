@@ -154,7 +154,9 @@ Client::Client(Worker& worker, ListenerContext& listener, int fd)
       stream_(worker.reactor(), worker.client_memory(), worker.client_traffic(), *this) {
   stream_.open(fd);
   const auto asked = [](const auto& services) { return !services.empty(); };
-  if (!listener_.policy->empty() || std::any_of(listener_.services.begin(), listener_.services.end(), asked))
+  if (std::any_of(listener_.services.begin(), listener_.services.end(), asked))
+    advice_ = std::make_unique<Advice>();
+  if (!listener_.policy->empty() || advice_ != nullptr)
     facts_ = std::make_unique<SessionFacts>(fd, listener_.config->name);
 }
 
@@ -391,7 +393,7 @@ bool Client::consult(smtp::Decision& decision) {
   const policy::Facts& facts = facts_->at(decision, session_.recipients_accepted());
   const bool has_services = !listener_.services[static_cast<std::size_t>(*step)].empty();
   if (consultation_ == nullptr) {
-    if (*step == policy::Step::mail) instance_.clear();
+    if (*step == policy::Step::mail && advice_ != nullptr) advice_->instance.clear();
     const Action action = decision.action;
     if (!obey_rules(decision, *step, facts)) return false;
     if (decision.action != action) return true;
@@ -424,13 +426,13 @@ Consultation::State Client::ask_services(policy::Step step, const policy::Facts&
     consultation_ =
         std::make_unique<Consultation>(worker_.reactor(), listener_.services[static_cast<std::size_t>(step)],
                                        static_cast<Consultation::Owner&>(*this));
-    if (instance_.empty() && step >= policy::Step::mail) instance_ = worker_.new_instance();
+    if (advice_->instance.empty() && step >= policy::Step::mail) advice_->instance = worker_.new_instance();
   }
   const Consultation::State state = consultation_->go_on(
       {.step = step,
        .facts = facts,
        .credentials = credentials,
-       .instance = instance_,
+       .instance = advice_->instance,
        .asks_certificate = listener_.config->client_certificates != tls::ClientCertificates::none});
   if (state != Consultation::State::allowed) return state;
   choose_upstream(step);
@@ -475,13 +477,13 @@ void Client::choose_upstream(policy::Step step) {
   }
   switch (step) {
     case policy::Step::connect:
-      chosen_.at_connect = pool;
+      advice_->at_connect = pool;
       break;
     case policy::Step::auth:
-      chosen_.at_auth = pool;
+      advice_->at_auth = pool;
       break;
     case policy::Step::mail:
-      chosen_.at_mail = pool;
+      advice_->at_mail = pool;
       break;
     case policy::Step::rcpt: {
       const UpstreamPool* const at = upstream_ != nullptr ? &upstream_->pool() : nullptr;
@@ -514,10 +516,12 @@ void Client::act(const smtp::Decision& decision) {
       transaction_ = std::make_unique<Transaction>();
       transaction_->sender = decision.mail.reverse_path.mailbox;
       transaction_->parameters = decision.mail.parameters;
-      for (UpstreamPool* const pool : {chosen_.at_connect, chosen_.at_auth, chosen_.at_mail}) {
-        if (pool != nullptr) transaction_->chosen = pool;
+      if (advice_ != nullptr) {
+        for (UpstreamPool* const pool : {advice_->at_connect, advice_->at_auth, advice_->at_mail}) {
+          if (pool != nullptr) transaction_->chosen = pool;
+        }
+        advice_->at_mail = nullptr;
       }
-      chosen_.at_mail = nullptr;
       return reply(decision.reply);
     case Action::rcpt:
       return recipient(decision.rcpt);
@@ -575,7 +579,7 @@ void Client::handshake_done(const Handshake& handshake) {
   worker_.counters().handshake_duration.observe(handshake.duration());
   listener_.counters->handshakes[handshake.version()][handshake.resumed()].add();
   if (facts_ != nullptr) facts_->tls_started(handshake.facts());
-  chosen_.at_auth = nullptr;
+  if (advice_ != nullptr) advice_->at_auth = nullptr;
   handshake_.reset();
   session_.tls_started();
   offered_ = {};

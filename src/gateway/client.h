@@ -170,13 +170,15 @@ class Client final : private net::Stream::Owner,
   std::unique_ptr<Transaction> transaction_;
   std::unique_ptr<SessionFacts> facts_;         // where somebody decides by them
   std::unique_ptr<Consultation> consultation_;  // about the command at hand
-  // What services have chosen; null: nothing.
-  struct {
+  // What services have said, and are told; null where the listener has none.
+  struct Advice {
+    // Upstreams that they have chosen; null: none.
     UpstreamPool* at_connect = nullptr;
     UpstreamPool* at_auth = nullptr;
     UpstreamPool* at_mail = nullptr;
-  } chosen_;
-  std::string instance_;  // of the transaction, for services
+    std::string instance;  // of the transaction
+  };
+  std::unique_ptr<Advice> advice_;
   ring::TimerOf<&Client::on_timeout> timer_{*this};
   net::Stream stream_;
   std::unique_ptr<Handshake> handshake_;

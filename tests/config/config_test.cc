@@ -489,7 +489,7 @@ TEST(Config, Services) {
   EXPECT_THAT(found("address = 'http://localhost/'"), ElementsAre(HasSubstr("names are not resolved")));
   EXPECT_THAT(found("address = 'http://0.0.0.0/'"), ElementsAre(HasSubstr("is not one host's address")));
   EXPECT_THAT(found("address = 'http://127.0.0.1/a b'"), ElementsAre(HasSubstr("has no valid path")));
-  EXPECT_THAT(found("address = 'http://127.0.0.1/a\u0001b'"), ElementsAre(HasSubstr("has no valid path")));
+  EXPECT_THAT(found("address = \"http://127.0.0.1/a\\u0001b\""), ElementsAre(HasSubstr("has no valid path")));
   EXPECT_THAT(found("address = 'http://unix:/run/a.sock:x'"), ElementsAre(HasSubstr("has no valid path")));
   for (const char* header : {"X-Key", ": 1", "X Key: 1", "X-Key: a\\r\\nb", "X-Key: \u00fc"}) {
     EXPECT_THAT(found("headers = [\"" + std::string(header) + "\"]"),
@@ -497,7 +497,7 @@ TEST(Config, Services) {
         << header;
   }
   EXPECT_THAT(found("headers = ['HOST: x']"), ElementsAre(HasSubstr("is said by ringmx itself; remove it")));
-  EXPECT_THAT(found("cache = ['sender_domian']"), ElementsAre(HasSubstr("did you mean \"sender_domain\"?")));
+  EXPECT_THAT(found("cache = ['certifcate']"), ElementsAre(HasSubstr("did you mean \"certificate\"?")));
   EXPECT_THAT(found("steps = 'quit'"), ElementsAre(HasSubstr("is not a step here")));
   const std::string policy = "protocol = 'policy'\naddress = 'unix:/run/x'\n";
   EXPECT_THAT(found(policy), IsEmpty());
