@@ -531,6 +531,9 @@ void Client::act(const smtp::Decision& decision) {
       return chunk(decision.bdat);
     case Action::bdat_refuse:
       return refuse_chunk(decision.bdat, decision.reply);
+    case Action::auth:  // no listener has any mechanisms yet
+    case Action::auth_response:
+      return;
     case Action::rset:
       abort_transaction();
       return reply(decision.reply);

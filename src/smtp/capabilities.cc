@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "ringmx/smtp/capabilities.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <limits>
@@ -37,6 +38,16 @@ std::uint64_t parse_size_limit(std::string_view text) noexcept {
   return limit;
 }
 
+// Calls take(word) for each word of `text`.
+template <class Take>
+void each_word(std::string_view text, Take take) {
+  while (!text.empty()) {
+    const std::string_view word = text.substr(0, text.find(' '));
+    text.remove_prefix(std::min(word.size() + 1, text.size()));
+    if (!word.empty()) take(word);
+  }
+}
+
 }  // namespace
 
 std::string_view extension_keyword(Extension e) noexcept {
@@ -68,11 +79,20 @@ Capabilities parse_ehlo_reply(std::string_view reply) noexcept {
     line.remove_prefix(line.size() < prefix ? line.size() : prefix);
     if (line.ends_with('\r')) line.remove_suffix(1);
     const std::string_view keyword = line.substr(0, line.find(' '));
+    line.remove_prefix(keyword.size());
+    if (equal_ignoring_case(keyword, "AUTH")) {
+      each_word(line, [&](std::string_view name) {
+        if (const auto mechanism = parse_mechanism(name)) result.auth.add(*mechanism);
+      });
+    } else if (equal_ignoring_case(keyword, "XCLIENT")) {
+      each_word(line, [&](std::string_view attribute) {
+        if (equal_ignoring_case(attribute, "LOGIN")) result.xclient_login = true;
+      });
+    }
     Extension extension{};
     if (!parse_extension(keyword, extension)) continue;
     result.extensions.add(extension);
     if (extension != Extension::size) continue;
-    line.remove_prefix(keyword.size());
     const std::size_t number = line.find_first_not_of(' ');
     result.size_limit = number == std::string_view::npos ? 0 : parse_size_limit(line.substr(number));
   }
@@ -91,6 +111,14 @@ std::string format_ehlo_reply(std::string_view hostname, const Capabilities& off
     if (!offered.extensions.has(k.extension)) continue;
     const bool limited = k.extension == Extension::size && offered.size_limit != 0;
     add_line(k.name, limited ? std::string(1, ' ').append(std::to_string(offered.size_limit)) : "");
+  }
+  if (!offered.auth.empty()) {
+    std::string mechanisms;
+    for (std::size_t i = 0; i < mechanism_count; ++i) {
+      const auto mechanism = static_cast<Mechanism>(i);
+      if (offered.auth.has(mechanism)) mechanisms.append(" ").append(mechanism_name(mechanism));
+    }
+    add_line("AUTH", mechanisms);
   }
   reply[last_line + 3] = ' ';
   return reply;

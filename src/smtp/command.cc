@@ -485,12 +485,10 @@ Command parse_command(std::string_view line) noexcept {
 }
 
 SyntaxFault parse_mail(std::string_view argument, ExtensionSet offered, MailCommand& out) noexcept {
-  enum : std::size_t { size, body, smtputf8, ret, envid };
-  static constexpr KnownParameter known[] = {{"SIZE", Extension::size},
-                                             {"BODY", Extension::eight_bit_mime},
-                                             {"SMTPUTF8", Extension::smtputf8},
-                                             {"RET", Extension::dsn},
-                                             {"ENVID", Extension::dsn}};
+  enum : std::size_t { size, body, smtputf8, ret, envid, auth };
+  static constexpr KnownParameter known[] = {
+      {"SIZE", Extension::size}, {"BODY", Extension::eight_bit_mime}, {"SMTPUTF8", Extension::smtputf8},
+      {"RET", Extension::dsn},   {"ENVID", Extension::dsn},           {"AUTH", Extension::auth}};
   out = {};
   std::string_view path;
   SyntaxFault fault = take_prefixed_path(argument, "FROM:", out.reverse_path, path);
@@ -508,6 +506,8 @@ SyntaxFault parse_mail(std::string_view argument, ExtensionSet offered, MailComm
         return out.smtputf8 = !p.valued;
       case ret:
         return equal_ignoring_case(p.value, "FULL") || equal_ignoring_case(p.value, "HDRS");
+      case auth:
+        return p.value == "<>" || (!p.value.empty() && valid_xtext(p.value, false));
       default:
         return !p.value.empty() && valid_xtext(p.value, false);
     }
@@ -545,6 +545,17 @@ SyntaxFault parse_bdat(std::string_view argument, BdatCommand& out) noexcept {
   skip_spaces(argument);
   out.last = equal_ignoring_case(argument, "LAST");
   return out.last || argument.empty() ? SyntaxFault::none : SyntaxFault::bad_parameter;
+}
+
+SyntaxFault parse_auth(std::string_view argument, AuthCommand& out) noexcept {
+  out = {.mechanism = argument.substr(0, argument.find(' ')), .initial_response = {}};
+  argument.remove_prefix(out.mechanism.size());
+  if (!argument.empty()) {
+    skip_spaces(argument);
+    out.initial_response = argument;
+  }
+  const bool one_word = argument.find_first_of(" \t") == argument.npos;
+  return out.mechanism.empty() || !one_word ? SyntaxFault::syntax : SyntaxFault::none;
 }
 
 bool valid_helo_argument(std::string_view argument) noexcept {

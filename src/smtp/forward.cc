@@ -18,6 +18,10 @@ void append_mail_command(std::string& out, std::string_view mailbox, std::string
     if (!upstream.has(Extension::size) && equal_ignoring_case(parameter.substr(0, 5), "SIZE=")) continue;
     if (!upstream.has(Extension::eight_bit_mime) && equal_ignoring_case(parameter.substr(0, 5), "BODY="))
       continue;
+    if (equal_ignoring_case(parameter.substr(0, 5), "AUTH=")) {
+      if (upstream.has(Extension::auth)) out.append(" AUTH=<>");
+      continue;
+    }
     out.append(" ").append(parameter);
   }
   out += "\r\n";

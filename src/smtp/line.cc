@@ -5,6 +5,7 @@
 #include <bit>
 #include <utility>
 
+#include "ringmx/smtp/sasl.h"
 #include "ringmx/smtp/scanner.h"
 
 namespace ringmx::smtp {
@@ -52,8 +53,14 @@ bool LineReader::peek(std::string_view input, Line& line, std::size_t& consumed)
   return true;
 }
 
-void LineReader::consume() noexcept {
+// A line may be somebody's password.
+void LineReader::drop_buffer() noexcept {
+  wipe(buffer_.get(), held_);
   buffer_.reset();
+}
+
+void LineReader::consume() noexcept {
+  drop_buffer();
   rest_ = 0;
   held_ = 0;
   dropping_ = false;
@@ -78,14 +85,15 @@ void LineReader::hold(std::string_view bytes) {
   if (dropping_) return;
   if (bytes.size() > limit_ - held_) {
     dropping_ = true;
+    drop_buffer();
     held_ = 0;
-    buffer_.reset();
     return;
   }
   const auto size = held_ + static_cast<std::uint32_t>(bytes.size());
   if (const std::uint32_t room = capacity(size, limit_); room > capacity(held_, limit_)) {
     std::unique_ptr<char[]> bigger(new char[room]);
     std::copy_n(buffer_.get(), held_, bigger.get());
+    drop_buffer();
     buffer_ = std::move(bigger);
   }
   std::copy_n(bytes.data(), bytes.size(), buffer_.get() + held_);

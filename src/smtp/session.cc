@@ -5,6 +5,8 @@
 #include <cassert>
 #include <memory>
 
+#include "ringmx/smtp/sasl.h"
+
 // The server side of SMTP, and what it decides where the RFCs leave a choice.
 //
 // States. connected -> ready -> envelope -> (chunks ->) message -> ready. `envelope` holds from MAIL to
@@ -38,6 +40,10 @@
 // error: RFC 5321 4.5.3.1.10 has the client send what was accepted and come back with the rest. An
 // empty BDAT and a repeated EHLO are junk: otherwise a client could send them for ever.
 //
+// AUTH. The command is held to the limit of the lines that follow it, and not to 512 octets as RFC 4954
+// section 4 has it: clients put tokens into it that are longer. A failure counts as an error, and towards a
+// limit of its own, which is lower: who guesses passwords needs many.
+//
 // Replies are constants in wire form, so that deciding allocates nothing, and so that nothing of what
 // the client wrote ever comes back to it (ALPACA again).
 
@@ -48,6 +54,7 @@ namespace {
 constexpr std::size_t size_addition = 26;            // RFC 1870 section 3
 constexpr std::size_t body_addition = 17;            // RFC 6152 section 2
 constexpr std::size_t smtputf8_addition = 10;        // RFC 6531 section 3.1
+constexpr std::size_t auth_addition = 500;           // RFC 4954 section 3
 constexpr std::size_t dsn_mail_addition = 9 + 101;   // " RET=FULL", and " " with ENVID
 constexpr std::size_t dsn_rcpt_addition = 29 + 501;  // " NOTIFY=SUCCESS,FAILURE,DELAY", " " with ORCPT
 
@@ -58,8 +65,11 @@ std::size_t line_limit(const SessionRules& rules, ExtensionSet offered, Verb ver
     if (offered.has(Extension::eight_bit_mime)) limit += body_addition;
     if (offered.has(Extension::smtputf8)) limit += smtputf8_addition;
     if (offered.has(Extension::dsn)) limit += dsn_mail_addition;
+    if (offered.has(Extension::auth)) limit += auth_addition;
   } else if (verb == Verb::rcpt) {
     if (offered.has(Extension::dsn)) limit += dsn_rcpt_addition;
+  } else if (verb == Verb::auth) {
+    if (!rules.auth.empty()) limit = std::max(limit, sasl_line_limit);
   }
   return limit;
 }
@@ -94,6 +104,12 @@ constexpr std::string_view cannot_verify =
     "252 2.0.0 Cannot VRFY user, but will accept message and attempt delivery\r\n";
 constexpr std::string_view starttls_first = "530 5.7.0 Must issue a STARTTLS command first\r\n";
 constexpr std::string_view tls_active = "503 5.5.1 TLS is already active\r\n";
+constexpr std::string_view bad_auth = "501 5.5.4 Syntax: AUTH mechanism [initial-response]\r\n";
+constexpr std::string_view ehlo_first = "503 5.5.1 Send EHLO first\r\n";
+constexpr std::string_view already_authenticated = "503 5.5.1 Already authenticated\r\n";
+constexpr std::string_view auth_in_transaction = "503 5.5.1 AUTH not allowed during a mail transaction\r\n";
+constexpr std::string_view unknown_mechanism = "504 5.5.4 Unrecognized authentication mechanism\r\n";
+constexpr std::string_view response_too_long = "500 5.5.6 Authentication exchange line is too long\r\n";
 constexpr std::string_view help = "214 2.0.0 See RFC 5321\r\n";
 
 std::string_view fault_reply(SyntaxFault fault, std::string_view syntax, std::string_view address) noexcept {
@@ -137,13 +153,16 @@ bool reached(std::uint32_t count, std::uint32_t limit) noexcept {
 }  // namespace
 
 std::uint32_t longest_line(const SessionRules& rules, ExtensionSet offered) noexcept {
+  if (!rules.auth.empty()) offered.add(Extension::auth);
   return static_cast<std::uint32_t>(
-      std::max(line_limit(rules, offered, Verb::mail), line_limit(rules, offered, Verb::rcpt)));
+      std::max({line_limit(rules, offered, Verb::mail), line_limit(rules, offered, Verb::rcpt),
+                line_limit(rules, offered, Verb::auth)}));
 }
 
 Decision Session::decide(const Line& line, ExtensionSet offered) const noexcept {
   assert(state_ != State::message);
-  const Command command = parse_command(line.text);
+  const Command command =
+      authenticating_ ? Command{.verb = Verb::auth, .argument = line.text} : parse_command(line.text);
   Decision decision;
   decision.verb = command.verb;
   decision.argument = command.argument;
@@ -167,8 +186,12 @@ Decision Session::decide(const Line& line, ExtensionSet offered) const noexcept 
       break;
   }
 
+  const bool too_long = line_fault == replies::line_too_long;
   if (command.verb == Verb::foreign) {
     answer(decision, replies::not_smtp, Action::close);
+  } else if (authenticating_) {
+    decision.action = Action::auth_response;
+    if (!line_fault.empty()) answer(decision, too_long ? response_too_long : line_fault);
   } else if (line_fault.empty()) {
     judge(command, offered, decision);
   } else {
@@ -190,7 +213,10 @@ Decision Session::refuse(const Decision& decision, std::string_view reply) const
 void Session::hold_to_limits(Decision& decision) const noexcept {
   if (decision.action == Action::close) return;
   if (error(decision)) {
-    if (reached(errors_ + 1, rules_->error_limit)) answer(decision, replies::too_many_errors, Action::close);
+    const bool one_too_many = authenticating_ && reached(auth_failures_ + 1, rules_->auth_failure_limit);
+    if (one_too_many || reached(errors_ + 1, rules_->error_limit)) {
+      answer(decision, replies::too_many_errors, Action::close);
+    }
   } else if (junk(decision) && reached(junk_commands_ + 1, rules_->junk_command_limit)) {
     answer(decision, replies::too_much_junk, Action::close);
   }
@@ -237,8 +263,9 @@ void Session::judge(const Command& command, ExtensionSet offered, Decision& deci
       if (rules_->starttls == StartTls::off) return answer(decision, not_implemented);
       if (!argument.empty()) return answer(decision, no_argument_allowed);
       return answer(decision, replies::ready_for_tls, Action::starttls);
-    case Verb::expn:
     case Verb::auth:
+      return judge_auth(command, decision);
+    case Verb::expn:
     case Verb::etrn:
     case Verb::turn:
     case Verb::xclient:
@@ -297,6 +324,25 @@ void Session::judge_bdat(const Command& command, ExtensionSet offered, Decision&
     refusal = bad_bdat;
   }
   answer(decision, refusal, refusal.empty() ? Action::bdat : Action::bdat_refuse);
+}
+
+void Session::judge_auth(const Command& command, Decision& decision) const noexcept {
+  if (rules_->auth.empty()) return answer(decision, not_implemented);
+  if (!esmtp_) return answer(decision, ehlo_first);
+  if (authenticated_) return answer(decision, already_authenticated);
+  if (in_transaction()) return answer(decision, auth_in_transaction);
+  AuthCommand& auth = *std::construct_at(&decision.auth);
+  if (parse_auth(command.argument, auth) != SyntaxFault::none) return answer(decision, bad_auth);
+  const auto mechanism = parse_mechanism(auth.mechanism);
+  if (!mechanism || !mechanisms().has(*mechanism)) return answer(decision, unknown_mechanism);
+  decision.mechanism = *mechanism;
+  decision.action = Action::auth;
+}
+
+MechanismSet Session::mechanisms() const noexcept {
+  MechanismSet out = rules_->auth;
+  if (!certificate_verified_) out.remove(Mechanism::external);
+  return out;
 }
 
 // May not be said before TLS.
@@ -358,9 +404,11 @@ bool Session::junk(const Decision& decision) const noexcept {
 void Session::apply(const Decision& decision) noexcept {
   if (error(decision)) {
     ++errors_;
+    if (authenticating_) ++auth_failures_;
   } else if (junk(decision)) {
     ++junk_commands_;
   }
+  authenticating_ = decision.action == Action::auth || decision.action == Action::auth_response;
   switch (decision.action) {
     case Action::greet:
     case Action::greet_esmtp:
@@ -387,6 +435,8 @@ void Session::apply(const Decision& decision) noexcept {
       reset(greeted() ? State::ready : State::connected);
       break;
     case Action::reply:
+    case Action::auth:
+    case Action::auth_response:
     case Action::starttls:
     case Action::quit:
     case Action::close:
@@ -394,11 +444,20 @@ void Session::apply(const Decision& decision) noexcept {
   }
 }
 
-void Session::tls_started() noexcept {
+void Session::tls_started(bool certificate_verified) noexcept {
   assert(recipients_pending_ == 0);
   reset(State::connected);
   secured_ = true;
   esmtp_ = false;
+  certificate_verified_ = certificate_verified;
+  authenticating_ = false;
+  authenticated_ = false;
+}
+
+void Session::authenticated() noexcept {
+  assert(authenticating_);
+  authenticating_ = false;
+  authenticated_ = true;
 }
 
 void Session::reset(State state) noexcept {

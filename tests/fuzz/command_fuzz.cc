@@ -56,6 +56,16 @@ void check(const Decision& decision, const Session& session, const SessionRules&
     case Action::bdat_refuse:
       require(!reply.empty(), "a refusal says why");
       break;
+    case Action::auth:
+      require(clear_text_will_do && (session.secured() || rules.starttls != StartTls::required_for_auth),
+              "AUTH before TLS");
+      require(session.esmtp() && !session.in_transaction(), "AUTH out of order");
+      require(session.mechanisms().has(decision.mechanism), "AUTH by what is not offered");
+      require(within(decision.auth.initial_response.value_or(std::string_view())), "points into the line");
+      break;
+    case Action::auth_response:
+      require(within(decision.argument), "points into the line");
+      break;
     default:
       break;
   }
@@ -66,13 +76,17 @@ void check(const Decision& decision, const Session& session, const SessionRules&
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 3) return 0;
   std::string_view input(reinterpret_cast<const char*>(data), size);
-  const ExtensionSet offered(static_cast<std::uint16_t>(data[0] & 0x7f));
+  ExtensionSet offered(static_cast<std::uint16_t>(data[0] & 0x7f));
+  if ((data[0] & 0x80) != 0) offered.add(Extension::auth);
   const std::uint32_t choices = data[1];
-  const SessionRules rules{.message_size_limit = (choices & 1U) != 0 ? 1000U : 0U,
-                           .recipient_limit = choices >> 1 & 3U,
-                           .error_limit = choices >> 3 & 7U,
-                           .junk_command_limit = choices >> 6,
-                           .starttls = static_cast<StartTls>(data[2] % 4)};
+  const SessionRules rules{
+      .message_size_limit = (choices & 1U) != 0 ? 1000U : 0U,
+      .recipient_limit = choices >> 1 & 3U,
+      .error_limit = choices >> 3 & 7U,
+      .junk_command_limit = choices >> 6,
+      .starttls = static_cast<StartTls>(data[2] % 4),
+      .auth = (data[2] & 4U) != 0 ? MechanismSet{Mechanism::plain, Mechanism::external} : MechanismSet(),
+      .auth_failure_limit = data[2] >> 3 & 3U};
   input.remove_prefix(3);
   Session session(rules);
   while (!input.empty()) {
@@ -97,8 +111,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       session.recipient_replied((choice & 2U) != 0);
     }
     session.apply(decision);
+    if (decision.action == Action::auth_response) {
+      if ((choice & 8U) != 0) {
+        session.authenticated();
+      } else if ((choice & 16U) != 0) {
+        const Decision refused = session.refuse(decision, replies::bad_credentials);
+        session.apply(refused);
+        if (refused.action == Action::close) return 0;
+      }
+    }
     if (decision.action == Action::starttls) {
-      session.tls_started();
+      session.tls_started((choice & 32U) != 0);
       require(session.secured() && !session.greeted() && !session.in_transaction(), "TLS forgets");
     }
     if (decision.action == Action::data || (decision.action == Action::bdat && decision.bdat.last)) {

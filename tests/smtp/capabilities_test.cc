@@ -80,6 +80,27 @@ TEST(Capabilities, ParsesWhatOthersWrite) {
   }
 }
 
+TEST(Capabilities, AuthAndXclient) {
+  Capabilities offered;
+  offered.auth = {Mechanism::xoauth2, Mechanism::plain, Mechanism::cram_md5};
+  const std::string reply = format_ehlo_reply("mx", offered);
+  EXPECT_EQ(reply, "250-mx\r\n250 AUTH PLAIN CRAM-MD5 XOAUTH2\r\n");
+  EXPECT_EQ(parse_ehlo_reply(reply), offered);
+  const auto parse = [](std::string_view line) {
+    return parse_ehlo_reply("250-mx\r\n250 " + std::string(line) + "\r\n");
+  };
+  EXPECT_EQ(parse("auth  plain GSSAPI Login ").auth, (MechanismSet{Mechanism::plain, Mechanism::login}));
+  EXPECT_TRUE(parse("AUTH").auth.empty());
+  EXPECT_TRUE(parse("AUTH=PLAIN").auth.empty());
+  EXPECT_TRUE(parse("AUTHX PLAIN").auth.empty());
+  EXPECT_TRUE(parse("AUTH PLAINX").auth.empty());
+  EXPECT_TRUE(parse("XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR").xclient_login);
+  EXPECT_TRUE(parse("xclient login").xclient_login);
+  EXPECT_FALSE(parse("XCLIENT NAME LOGINX").xclient_login);
+  EXPECT_FALSE(parse("XFORWARD LOGIN").xclient_login);
+  EXPECT_FALSE(format_ehlo_reply("mx", parse("XCLIENT LOGIN")).find("XCLIENT") != std::string::npos);
+}
+
 TEST(Capabilities, KeywordsThereAndBack) {
   for (std::uint16_t bit = 1; bit <= static_cast<std::uint16_t>(Extension::starttls);
        bit = static_cast<std::uint16_t>(bit << 1)) {

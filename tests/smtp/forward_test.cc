@@ -56,6 +56,20 @@ TEST(Forward, MailLeavesOutSizeAndBodyThatTheUpstreamDoesNotKnow) {
             "MAIL FROM:<a@b> SIZE BODY XSIZE=1 ENVID=SIZE=1 SIZ\r\n");
 }
 
+// RFC 4954 section 5: what a client claims about the submitter is never passed on.
+TEST(Forward, MailNamesNoSubmitter) {
+  const ExtensionSet all = ExtensionSet::all();
+  ExtensionSet authenticated = all;
+  authenticated.add(Extension::auth);
+  EXPECT_EQ(mail("a@b", "SIZE=1 AUTH=e+3Dmc2@example.com RET=FULL", all),
+            "MAIL FROM:<a@b> SIZE=1 RET=FULL\r\n");
+  EXPECT_EQ(mail("a@b", "SIZE=1 auth=e+3Dmc2@example.com RET=FULL", authenticated),
+            "MAIL FROM:<a@b> SIZE=1 AUTH=<> RET=FULL\r\n");
+  EXPECT_EQ(mail("a@b", "AUTH=<>", all), "MAIL FROM:<a@b>\r\n");
+  EXPECT_EQ(mail("a@b", "AUTH=<>", authenticated), "MAIL FROM:<a@b> AUTH=<>\r\n");
+  EXPECT_EQ(mail("a@b", "SIZE=1", authenticated), "MAIL FROM:<a@b> SIZE=1\r\n");
+}
+
 TEST(Forward, MailPutsOneSpaceBetweenParameters) {
   EXPECT_EQ(mail("a@b", "SIZE=1   RET=FULL", ExtensionSet::all()), "MAIL FROM:<a@b> SIZE=1 RET=FULL\r\n");
   EXPECT_EQ(mail("a@b", "  SIZE=1  ", ExtensionSet::all()), "MAIL FROM:<a@b> SIZE=1\r\n");

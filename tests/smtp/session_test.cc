@@ -12,7 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "ringmx/smtp/base64.h"
 #include "ringmx/smtp/dialogue.h"
+#include "ringmx/smtp/sasl.h"
 
 namespace {
 std::size_t allocations = 0;
@@ -225,6 +227,262 @@ TEST(Session, EveryVerbInEveryState) {
     }
     EXPECT_EQ(seen.size(), verb_count);
   }
+}
+
+// RFC 4954 section 4. As above; "auth": an exchange begins.
+TEST(Session, AuthInEveryState) {
+  const std::pair<std::string_view, std::string> cells[] = {
+      {"connected", "503"}, {"ready", "auth"},  {"envelope", "503"}, {"pending", "503"},
+      {"accepted", "503"},  {"refused", "503"}, {"chunks", "503"},   {"failed", "auth"}};
+  for (const StartTls starttls :
+       {StartTls::off, StartTls::optional, StartTls::required_for_auth, StartTls::required}) {
+    for (const bool secured : {false, true}) {
+      const SessionRules rules{.starttls = starttls, .auth = {Mechanism::plain, Mechanism::external}};
+      for (const auto& [state, cell] : cells) {
+        if (starttls == StartTls::required && !secured && state != "connected" && state != "ready") continue;
+        SCOPED_TRACE(std::string(state) + std::to_string(static_cast<int>(starttls)) +
+                     (secured ? " secured" : ""));
+        Session session = in_state(rules, state, secured);
+        const auto judge = [&](std::string_view line) {
+          const Decision d = session.decide(plain(line), ExtensionSet::all());
+          EXPECT_EQ(d.verb, Verb::auth);
+          return d.action == Action::auth ? "auth" : code(d);
+        };
+        const bool barred =
+            !secured && (starttls == StartTls::required || starttls == StartTls::required_for_auth);
+        const auto expected = [&](const std::string& open) {
+          return barred ? "530" : cell == "auth" ? open : cell;
+        };
+        EXPECT_EQ(judge("AUTH PLAIN"), expected("auth"));
+        EXPECT_EQ(judge("auth plain AGEAYg=="), expected("auth"));
+        EXPECT_EQ(judge("AUTH PLAIN *"), expected("auth"));  // the exchange says what is wrong with it
+        EXPECT_EQ(judge("AUTH"), expected("501"));
+        EXPECT_EQ(judge("AUTH PLAIN a b"), expected("501"));
+        EXPECT_EQ(judge("AUTH LOGIN"), expected("504"));
+        EXPECT_EQ(judge("AUTH PLAINS"), expected("504"));
+        EXPECT_EQ(judge("AUTH EXTERNAL ="), expected("504"));
+      }
+    }
+  }
+  // HELO offers nothing.
+  const SessionRules rules{.auth = {Mechanism::plain}};
+  Session session(rules);
+  say(session, "HELO x");
+  EXPECT_EQ(status(say(session, "AUTH PLAIN")), "503 5.5.1");
+}
+
+TEST(Session, AuthExchange) {
+  const SessionRules rules{.error_limit = 0, .auth = {Mechanism::login, Mechanism::plain}};
+  Session session = in_state(rules, "ready");
+  Decision d = say(session, "AUTH LOGIN");
+  EXPECT_EQ(d.action, Action::auth);
+  EXPECT_EQ(d.mechanism, Mechanism::login);
+  EXPECT_FALSE(d.auth.initial_response);
+  // Whatever looks like a command, or another protocol, is a response; word for word.
+  for (const std::string_view line : {"QUIT", "STARTTLS", "GET / HTTP/1.1", "BDAT 5", "", " x ", "*"}) {
+    d = say(session, line);
+    EXPECT_EQ(d.action, Action::auth_response) << line;
+    EXPECT_EQ(d.argument, line);
+    EXPECT_EQ(d.verb, Verb::auth);
+  }
+  session.authenticated();
+  EXPECT_EQ(status(say(session, "AUTH LOGIN")), "503 5.5.1");
+  EXPECT_EQ(say(session, "EHLO y").action, Action::greet_esmtp);
+  EXPECT_EQ(status(say(session, "AUTH LOGIN")), "503 5.5.1");  // that is not forgotten
+  EXPECT_EQ(say(session, "MAIL FROM:<a@b>").action, Action::mail);
+
+  session = in_state(rules, "ready");
+  d = say(session, "AUTH PLAIN =");
+  EXPECT_EQ(d.auth.initial_response, "=");
+  session.apply(session.refuse(d, "535 5.7.8 No\r\n"));
+  EXPECT_EQ(say(session, "NOOP").action, Action::reply);  // a command again
+  d = say(session, "AUTH PLAIN   AGEAYg==  ");
+  EXPECT_EQ(d.auth.initial_response, "AGEAYg==");
+  session.apply(session.refuse(d, "451 4.3.0 Later\r\n"));
+  EXPECT_EQ(say(session, "RSET").action, Action::rset);
+}
+
+// A line that is none ends the exchange, and the session goes on.
+TEST(Session, AuthLineFaults) {
+  const SessionRules rules{.error_limit = 0, .auth = {Mechanism::plain}, .auth_failure_limit = 0};
+  Session session = in_state(rules, "ready");
+  const std::pair<LineFault, std::string_view> faults[] = {{LineFault::too_long, "500 5.5.6"},
+                                                           {LineFault::bare_lf, "500 5.5.2"},
+                                                           {LineFault::bare_cr, "500 5.5.2"},
+                                                           {LineFault::nul, "500 5.5.2"}};
+  for (const auto& [fault, expected] : faults) {
+    ASSERT_EQ(say(session, "AUTH PLAIN").action, Action::auth);
+    const Decision d = session.decide({fault == LineFault::too_long ? "" : "x", fault}, {});
+    EXPECT_EQ(d.action, Action::reply);
+    EXPECT_EQ(status(d), expected);
+    session.apply(d);
+    EXPECT_EQ(say(session, "NOOP").action, Action::reply);
+  }
+}
+
+// SECURITY row 7.
+TEST(Session, AuthLineLimit) {
+  const SessionRules rules{.auth = {Mechanism::plain}};
+  ASSERT_EQ(longest_line(rules, ExtensionSet::all()), 12288U);
+  ASSERT_EQ(longest_line({.command_line_limit = 20000, .auth = {Mechanism::plain}}, {}), 20500U);
+  for (const std::size_t size : {12287U, 12288U, 12289U, 100000U}) {
+    for (const bool response : {false, true}) {
+      LineReader lines(longest_line(rules, ExtensionSet::all()), false);
+      Session session = in_state(rules, "ready");
+      if (response) say(session, "AUTH PLAIN");
+      std::string text = response ? "" : "AUTH PLAIN ";
+      text.resize(size - 2, 'A');
+      text += "\r\nNOOP\r\n";
+      std::string_view input = text;
+      Line line;
+      std::size_t used = 0;
+      ASSERT_TRUE(lines.peek(input, line, used));
+      const Decision d = session.decide(line, ExtensionSet::all());
+      session.apply(d);
+      if (size <= 12288) {
+        EXPECT_EQ(d.action, response ? Action::auth_response : Action::auth);
+        continue;
+      }
+      EXPECT_EQ(d.action, Action::reply);
+      EXPECT_EQ(status(d), response ? "500 5.5.6" : "500 5.5.2");
+      lines.consume();
+      input.remove_prefix(used);
+      ASSERT_TRUE(lines.peek(input, line, used));
+      EXPECT_EQ(session.decide(line, ExtensionSet::all()).reply, replies::ok);
+    }
+  }
+  // A limit of other commands stays what it is.
+  Session session = in_state(rules, "ready");
+  EXPECT_EQ(say(session, "NOOP " + std::string(600, 'x')).reply, replies::line_too_long);
+}
+
+TEST(Session, AuthFailureLimit) {
+  const SessionRules rules{.error_limit = 20, .auth = {Mechanism::plain}, .auth_failure_limit = 3};
+  Session session = in_state(rules, "ready");
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(say(session, "AUTH FOO").action, Action::reply);  // no attempts
+  for (int i = 0; i < 5; ++i) {  // nor are these: it was not the client
+    session.apply(session.refuse(say(session, "AUTH PLAIN"), "451 4.3.0 Later\r\n"));
+  }
+  session.apply(session.refuse(say(session, "AUTH PLAIN"), "535 5.7.8 No\r\n"));
+  say(session, "AUTH PLAIN");
+  session.apply(session.decide({"", LineFault::too_long}, {}));
+  say(session, "MAIL FROM:<a@b>");
+  say(session, "RCPT TO:<c@d>");
+  session.recipient_replied(true);
+  say(session, "DATA");
+  session.transaction_ended();  // a message makes up for errors, not for these
+  const Decision last = session.refuse(say(session, "AUTH PLAIN"), "535 5.7.8 No\r\n");
+  EXPECT_EQ(last.action, Action::close);
+  EXPECT_EQ(last.reply, replies::too_many_errors);
+
+  // They are errors, too.
+  const SessionRules strict{.error_limit = 2, .auth = {Mechanism::plain}, .auth_failure_limit = 0};
+  Session other = in_state(strict, "ready");
+  say(other, "FOO");
+  EXPECT_EQ(other.refuse(say(other, "AUTH PLAIN"), "535 5.7.8 No\r\n").action, Action::close);
+}
+
+// RFC 4954 section 4, RFC 3207 section 4.2: who the client is was learnt in clear text.
+TEST(Session, TlsForgetsWhoTheClientIs) {
+  const SessionRules rules{.starttls = StartTls::optional,
+                           .auth = {Mechanism::plain, Mechanism::external},
+                           .auth_failure_limit = 2};
+  Session session = in_state(rules, "ready");
+  session.apply(session.refuse(say(session, "AUTH PLAIN"), "535 5.7.8 No\r\n"));
+  say(session, "AUTH PLAIN");
+  session.authenticated();
+  EXPECT_EQ(session.mechanisms(), MechanismSet{Mechanism::plain});
+  say(session, "STARTTLS");
+  session.tls_started(true);
+  EXPECT_EQ(session.mechanisms(), rules.auth);
+  EXPECT_EQ(status(say(session, "AUTH PLAIN")), "503 5.5.1");
+  say(session, "EHLO x");
+  const Decision d = say(session, "AUTH EXTERNAL =");
+  EXPECT_EQ(d.action, Action::auth);
+  EXPECT_EQ(d.mechanism, Mechanism::external);
+  EXPECT_EQ(session.refuse(d, "535 5.7.8 No\r\n").action, Action::close);  // the failure stays counted
+  // Without a verified certificate there is nothing that it could name.
+  Session other = in_state(rules, "ready", true);
+  EXPECT_EQ(status(say(other, "AUTH EXTERNAL =")), "504 5.5.4");
+}
+
+TEST(Session, MailMayNameASubmitter) {
+  const SessionRules rules{.auth = {Mechanism::plain}};
+  ExtensionSet offered = ExtensionSet::all();
+  Session session = in_state(rules, "ready");
+  const auto mail = [&](std::string_view value) {
+    return status(session.decide(plain("MAIL FROM:<a@b> AUTH=" + std::string(value)), offered));
+  };
+  EXPECT_EQ(mail("<>"), "555 5.5.4");  // not offered
+  offered.add(Extension::auth);
+  EXPECT_EQ(mail("<>"), "250 2.0.0");
+  EXPECT_EQ(mail("e+3Dmc2@example.com"), "250 2.0.0");
+  EXPECT_EQ(mail(""), "501 5.5.4");
+  EXPECT_EQ(mail("<> AUTH=<>"), "501 5.5.4");
+  EXPECT_EQ(mail("a=b"), "501 5.5.4");
+  EXPECT_EQ(mail("a+0Ab"), "501 5.5.4");
+}
+
+// An exchange of every kind, cut at every octet and octet by octet, comes to the same.
+TEST(Session, AuthInPieces) {
+  const auto encoded = [](std::string_view octets) {
+    std::string out;
+    append_base64(out, octets);
+    return out;
+  };
+  const SessionRules rules{
+      .error_limit = 0, .auth = {Mechanism::plain, Mechanism::login}, .auth_failure_limit = 0};
+  const std::string text = "AUTH PLAIN " + encoded("\0u\0wrong"sv) + "\r\nAUTH PLAIN\r\n*\r\nAUTH LOGIN\r\n" +
+                           encoded("user") + "\r\nnot base64\r\nAUTH LOGIN\r\n" + encoded("user") + "\r\n" +
+                           encoded("secret") + "\r\nNOOP\r\n";
+  const auto play = [&](std::size_t first, std::size_t step) {
+    Session session = in_state(rules, "ready");
+    LineReader lines(longest_line(rules, {}), false);
+    std::optional<SaslExchange> exchange;
+    std::string said;
+    const auto act = [&](const Decision& d) {
+      session.apply(d);
+      if (d.action == Action::reply) said += d.reply;
+      if (d.action != Action::auth && d.action != Action::auth_response) return;
+      if (d.action == Action::auth) exchange.emplace(d.mechanism);
+      const SaslExchange::State state =
+          d.action == Action::auth ? exchange->begin(d.auth.initial_response) : exchange->respond(d.argument);
+      if (state == SaslExchange::State::responding) {
+        said += exchange->reply();
+      } else if (state == SaslExchange::State::failed) {
+        session.apply(session.refuse(d, exchange->reply()));
+        said += exchange->reply();
+      } else if (exchange->credentials().password == "secret") {
+        session.authenticated();
+        said += replies::authenticated;
+      } else {
+        session.apply(session.refuse(d, replies::bad_credentials));
+        said += replies::bad_credentials;
+      }
+    };
+    for (std::size_t at = 0, end = first; at < text.size();
+         at = end, end = std::min(end + step, text.size())) {
+      std::string_view input = std::string_view(text).substr(at, end - at);
+      while (!input.empty()) {
+        Line line;
+        std::size_t used = 0;
+        if (lines.peek(input, line, used)) {
+          act(session.decide(line, ExtensionSet::all()));
+          lines.consume();
+        }
+        input.remove_prefix(used);
+      }
+    }
+    return said;
+  };
+  const std::string expected = std::string(replies::bad_credentials) +
+                               "334 \r\n501 5.7.0 Authentication cancelled\r\n334 VXNlcm5hbWU6\r\n"
+                               "334 UGFzc3dvcmQ6\r\n501 5.5.2 Not base64\r\n334 VXNlcm5hbWU6\r\n"
+                               "334 UGFzc3dvcmQ6\r\n" +
+                               std::string(replies::authenticated) + std::string(replies::ok);
+  EXPECT_EQ(play(text.size(), text.size()), expected);
+  EXPECT_EQ(play(1, 1), expected);
+  for (std::size_t cut = 1; cut < text.size(); ++cut) ASSERT_EQ(play(cut, text.size()), expected) << cut;
 }
 
 // SECURITY row 3, from each state that can have no recipients pending: what was said in clear text may
@@ -676,7 +934,11 @@ TEST(Session, DecidingChangesNothing) {
 // Every reply is one well-formed reply with an enhanced status code of its class (RFC 2034), and holds
 // nothing that the client wrote.
 TEST(Session, RepliesAreWellFormed) {
-  SessionRules rules{.message_size_limit = 10, .error_limit = 0, .junk_command_limit = 0};
+  SessionRules rules{.message_size_limit = 10,
+                     .error_limit = 0,
+                     .junk_command_limit = 0,
+                     .auth = {Mechanism::plain},
+                     .auth_failure_limit = 0};
   std::mt19937 random(1);
   const std::string_view lines[] = {"EHLO x",
                                     "EHLO",
@@ -700,6 +962,9 @@ TEST(Session, RepliesAreWellFormed) {
                                     "EXPN",
                                     "STARTTLS",
                                     "STARTTLS x",
+                                    "AUTH PLAIN",
+                                    "AUTH FOO",
+                                    "AUTH",
                                     "FOO",
                                     "GET /"};
   Session session(rules);
@@ -721,6 +986,13 @@ TEST(Session, RepliesAreWellFormed) {
       continue;
     }
     session.apply(decision);
+    if (decision.action == Action::auth) {
+      if (random() % 2 == 0) {
+        session.authenticated();
+      } else {
+        session.apply(session.refuse(decision, replies::bad_credentials));
+      }
+    }
     if (decision.action == Action::starttls) session.tls_started();
     if (session.recipients_pending() > 0) session.recipient_replied(random() % 2 == 0);
   }
@@ -741,6 +1013,8 @@ TEST(Session, NothingIsAllocated) {
       "BDAT 5",
       "BDAT 5 x",
       "RSET",
+      "AUTH PLAIN AGEAYg==",
+      "AUTH FOO",
       "GET / HTTP/1.1"};
   const std::size_t before = allocations;
   Session session(rules);
@@ -1089,6 +1363,8 @@ TEST(Session, RandomWalkAgainstTheModel) {
         ++closes;
         break;
       case Action::reply:
+      case Action::auth:
+      case Action::auth_response:
       case Action::quit:
         break;
     }

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "ringmx/smtp/mechanism.h"
+
 namespace ringmx::smtp {
 
 // The ESMTP extensions that ringmx knows, as a set.
@@ -17,13 +19,14 @@ enum class Extension : std::uint16_t {
   dsn = 1 << 5,                    // RFC 3461
   enhanced_status_codes = 1 << 6,  // RFC 2034
   starttls = 1 << 7,               // RFC 3207; see ExtensionSet::all()
+  auth = 1 << 8,                   // RFC 4954: MAIL may have AUTH=; its EHLO keyword is Capabilities::auth
 };
 
 class ExtensionSet {
  public:
   constexpr ExtensionSet() noexcept = default;
   constexpr explicit ExtensionSet(std::uint16_t bits) noexcept : bits_(bits) {}
-  // What can be offered to whoever asks. STARTTLS is not among them: it depends on the session.
+  // What can be offered to whoever asks. STARTTLS and AUTH are not among them: they depend on the session.
   static constexpr ExtensionSet all() noexcept { return ExtensionSet(0x7f); }
   [[nodiscard]] constexpr bool has(Extension e) const noexcept {
     return (bits_ & static_cast<std::uint16_t>(e)) != 0;
@@ -52,10 +55,12 @@ class ExtensionSet {
 [[nodiscard]] std::string_view extension_keyword(Extension e) noexcept;
 [[nodiscard]] bool parse_extension(std::string_view keyword, Extension& e) noexcept;
 
-// What an upstream's EHLO reply offers.
+// What an EHLO reply offers.
 struct Capabilities {
   ExtensionSet extensions;
   std::uint64_t size_limit = 0;  // octets; 0: none stated (RFC 1870 section 4)
+  MechanismSet auth = {};        // RFC 4954; of others', those that ringmx knows
+  bool xclient_login = false;    // Postfix's XCLIENT, with the attribute LOGIN; never offered by ringmx
   friend bool operator==(const Capabilities&, const Capabilities&) noexcept = default;
 };
 

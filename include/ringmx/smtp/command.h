@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "ringmx/smtp/capabilities.h"
@@ -82,10 +83,16 @@ struct BdatCommand {
   bool last = false;
 };
 
+struct AuthCommand {
+  std::string_view mechanism;  // as written
+  // Base64, or "=" for no octets; nothing if the server is to begin (RFC 4954 section 4).
+  std::optional<std::string_view> initial_response;
+};
+
 // The grammar of one command's argument. `offered`: parameters of extensions outside it are
 // unknown_parameter. Nothing is allocated; the results point into `argument`.
 //   MAIL: "FROM:" path [SP parameters]; a space behind the colon is allowed, as Postfix does.
-//         SIZE (1 to 20 digits), BODY=7BIT|8BITMIME, SMTPUTF8, RET=FULL|HDRS, ENVID=xtext.
+//         SIZE (1 to 20 digits), BODY=7BIT|8BITMIME, SMTPUTF8, RET=FULL|HDRS, ENVID=xtext, AUTH=xtext|<>.
 //   RCPT: "TO:" path; NOTIFY=, ORCPT=addr-type;xtext. `smtputf8`: the transaction said SMTPUTF8.
 //   BDAT: chunk-size [SP "LAST"]; at most 20 digits that fit 63 bits. The octets follow whatever we
 //         think of the command, so the fault says whether they can be counted: bad_parameter if
@@ -95,6 +102,8 @@ struct BdatCommand {
 [[nodiscard]] SyntaxFault parse_rcpt(std::string_view argument, ExtensionSet offered, bool smtputf8,
                                      RcptCommand& out) noexcept;
 [[nodiscard]] SyntaxFault parse_bdat(std::string_view argument, BdatCommand& out) noexcept;
+//   AUTH: mechanism [SP initial-response].
+[[nodiscard]] SyntaxFault parse_auth(std::string_view argument, AuthCommand& out) noexcept;
 // HELO/EHLO: a domain or an address literal; other printable text without spaces is let pass, as
 // MXes must (RFC 5321 4.1.4); empty, control or 8-bit characters are not.
 [[nodiscard]] bool valid_helo_argument(std::string_view argument) noexcept;

@@ -16,11 +16,14 @@ namespace ringmx::smtp {
 // message's whole way, and only as good as the upstream's.
 inline constexpr ExtensionSet hop_by_hop{static_cast<std::uint16_t>(
     static_cast<std::uint16_t>(Extension::pipelining) | static_cast<std::uint16_t>(Extension::size) |
-    static_cast<std::uint16_t>(Extension::chunking) | static_cast<std::uint16_t>(Extension::starttls))};
+    static_cast<std::uint16_t>(Extension::chunking) | static_cast<std::uint16_t>(Extension::starttls) |
+    static_cast<std::uint16_t>(Extension::auth))};
 
 // Appends "MAIL FROM:<mailbox> parameters\r\n". The parameters pass as the client wrote them, but
 // for SIZE and BODY, which are left out if the upstream does not offer their extension: both only
-// announce what is coming (RFC 1870, RFC 6152), and an upstream without them would refuse the mail.
+// announce what is coming (RFC 1870, RFC 6152), and an upstream without them would refuse the mail. AUTH says
+// who has submitted the message first, which no client is trusted to know: it becomes "AUTH=<>" if the client
+// is authenticated to the upstream (Extension::auth), and is else left out (RFC 4954 section 5).
 void append_mail_command(std::string& out, std::string_view mailbox, std::string_view parameters,
                          ExtensionSet upstream);
 // Appends "RCPT TO:<mailbox> parameters\r\n".

@@ -37,6 +37,9 @@ class LineReader {
   // `limit`: the longest line, in bytes, its line end included; 2 to 2^31.
   LineReader(std::uint32_t limit, bool bare_lf_ends_line) noexcept
       : limit_(limit), bare_lf_ends_line_(bare_lf_ends_line) {}
+  LineReader(const LineReader&) = delete;
+  LineReader& operator=(const LineReader&) = delete;
+  ~LineReader() { drop_buffer(); }
 
   // Looks for a line at the front of `input`. If there is a whole one: puts it into `line`, sets
   // `consumed` to the bytes of `input` that it took, returns true; line.text points into `input` or
@@ -55,6 +58,7 @@ class LineReader {
  private:
   [[nodiscard]] Line whole(std::string_view bytes) const noexcept;
   void hold(std::string_view bytes);
+  void drop_buffer() noexcept;
 
   std::unique_ptr<char[]> buffer_;  // the first held_ bytes of the line at hand
   std::size_t rest_ = 0;            // bytes of input that completed it; 0: not complete yet

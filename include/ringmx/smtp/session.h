@@ -9,6 +9,7 @@
 #include "ringmx/smtp/capabilities.h"
 #include "ringmx/smtp/command.h"
 #include "ringmx/smtp/line.h"
+#include "ringmx/smtp/mechanism.h"
 
 namespace ringmx::smtp {
 
@@ -29,6 +30,8 @@ struct SessionRules {
   std::uint32_t junk_command_limit = 100;
   bool bare_lf_ends_line = false;  // lenient command lines
   StartTls starttls = StartTls::off;
+  MechanismSet auth = {};                // what clients may authenticate by; empty: there is no AUTH
+  std::uint32_t auth_failure_limit = 3;  // so many failed authentications: likewise 421 and close
 };
 
 // The longest line that any command of a session may have under `rules` when `offered` is offered:
@@ -37,20 +40,22 @@ struct SessionRules {
 
 // What the gateway has to do about a line.
 enum class Action : std::uint8_t {
-  reply,        // send `reply`, nothing else
-  greet,        // HELO: send the HELO reply of this host; a transaction, if any, is dropped
-  greet_esmtp,  // EHLO: send the EHLO reply of this host; likewise
-  mail,         // send `reply` (250); a transaction begins with `mail`
-  rcpt,         // the upstream is to be asked about `rcpt`; its reply is the reply
-  data,         // the upstream is to be asked; the body follows its 354
-  bdat,         // `bdat.size` octets follow; the upstream's reply is the reply
-  bdat_refuse,  // `bdat.size` octets follow and are to be dropped; then send `reply`. A transaction, if
-                // any, has failed with it (see chunk_failed()): its message lacks a chunk for good
-  rset,         // send `reply` (250); drop the transaction
-  starttls,     // nothing of the client's may be here already; send `reply` (220), shake hands, then
-                // tls_started(); a transaction, if any, is dropped
-  quit,         // send `reply` (221) and close
-  close,        // send `reply` (421; 501 for a BDAT of unknown length) and close
+  reply,          // send `reply`, nothing else
+  greet,          // HELO: send the HELO reply of this host; a transaction, if any, is dropped
+  greet_esmtp,    // EHLO: send the EHLO reply of this host; likewise
+  mail,           // send `reply` (250); a transaction begins with `mail`
+  rcpt,           // the upstream is to be asked about `rcpt`; its reply is the reply
+  data,           // the upstream is to be asked; the body follows its 354
+  bdat,           // `bdat.size` octets follow; the upstream's reply is the reply
+  bdat_refuse,    // `bdat.size` octets follow and are to be dropped; then send `reply`. A transaction, if
+                  // any, has failed with it (see chunk_failed()): its message lacks a chunk for good
+  rset,           // send `reply` (250); drop the transaction
+  auth,           // an exchange begins with `auth`, whose mechanism is one of mechanisms(); see below
+  auth_response,  // `argument` is the client's response, word for word
+  starttls,       // nothing of the client's may be here already; send `reply` (220), shake hands, then
+                  // tls_started(); a transaction, if any, is dropped
+  quit,           // send `reply` (221) and close
+  close,          // send `reply` (421; 501 for a BDAT of unknown length) and close
 };
 
 struct Decision {
@@ -58,10 +63,12 @@ struct Decision {
   Verb verb = Verb::unknown;
   std::string_view argument;  // of the command, as it was written
   std::string_view reply;     // wire form, static storage; empty where the action says who replies
-  union {                     // by action: mail, rcpt, bdat and bdat_refuse
+  Mechanism mechanism = Mechanism::plain;  // of auth
+  union {                                  // by action: mail, rcpt, bdat and bdat_refuse, auth
     MailCommand mail;
     RcptCommand rcpt;
     BdatCommand bdat;
+    AuthCommand auth;
   };
   Decision() noexcept : mail() {}
 };
@@ -70,6 +77,10 @@ struct Decision {
 // It does no I/O, allocates nothing and knows no clock. The owner asks decide() what a line means,
 // acts on it, and tells apply(), in this order, so that a line may be decided again if the owner
 // had to wait in between.
+//
+// AUTH (RFC 4954). From apply() of an auth on, each line is a response of the client: Action::auth_response,
+// or a reply to a line that can be none, which ends the exchange. The owner ends it otherwise: by
+// authenticated(), or by apply() of what refuse() makes of an auth or auth_response.
 class Session {
  public:
   explicit Session(const SessionRules& rules) noexcept : rules_(&rules) {}
@@ -78,9 +89,9 @@ class Session {
   // line. Changes nothing. Not to be asked while a message is on its way, from apply() of a data or
   // of the last bdat to transaction_ended(): what follows may be message, not command.
   [[nodiscard]] Decision decide(const Line& line, ExtensionSet offered) const noexcept;
-  // `decision`, mail, rcpt, data or bdat, if the owner will not have it: `reply` (4xx or 5xx, wire form; it
-  // must outlive the act) instead. A 5xx counts as an error like others, and the last one that may be is
-  // 421. The octets of a BDAT are consumed all the same.
+  // `decision`, mail, rcpt, data, bdat, auth or auth_response, if the owner will not have it: `reply` (4xx or
+  // 5xx, wire form; it must outlive the act) instead. A 5xx counts as an error like others, and the last one
+  // that may be is 421. The octets of a BDAT are consumed all the same.
   [[nodiscard]] Decision refuse(const Decision& decision, std::string_view reply) const noexcept;
   // The owner acts on `decision`. One that ends or begins a transaction (greet.., mail, rset,
   // starttls) may have to wait for the recipients_pending(): their replies would be taken for those of the
@@ -89,8 +100,12 @@ class Session {
 
   // The handshake is done, after a starttls or at once (implicit TLS). All that was learnt in clear
   // text is forgotten (RFC 3207 section 4.2), but errors and junk stay counted: a client could else
-  // make its limits anew. Requires recipients_pending() == 0.
-  void tls_started() noexcept;
+  // make its limits anew. `certificate_verified`: the client has shown who it is, and may say so by EXTERNAL.
+  // Requires recipients_pending() == 0.
+  void tls_started(bool certificate_verified = false) noexcept;
+
+  // The exchange that is under way has told who the client is. That holds until TLS starts.
+  void authenticated() noexcept;
 
   // The upstream's word on the oldest RCPT that has none yet. Requires recipients_pending() > 0.
   void recipient_replied(bool accepted) noexcept;
@@ -104,6 +119,8 @@ class Session {
   void chunk_failed() noexcept;
 
   [[nodiscard]] bool secured() const noexcept { return secured_; }
+  // What the client may authenticate by, as far as the session knows.
+  [[nodiscard]] MechanismSet mechanisms() const noexcept;
   // HELO or EHLO was accepted.
   [[nodiscard]] bool greeted() const noexcept { return state_ != State::connected; }
   // The last greeting was EHLO.
@@ -131,6 +148,7 @@ class Session {
   void judge_mail(const Command& command, ExtensionSet offered, Decision& decision) const noexcept;
   void judge_rcpt(const Command& command, ExtensionSet offered, Decision& decision) const noexcept;
   void judge_bdat(const Command& command, ExtensionSet offered, Decision& decision) const noexcept;
+  void judge_auth(const Command& command, Decision& decision) const noexcept;
   [[nodiscard]] bool barred(Verb verb) const noexcept;
   [[nodiscard]] std::string_view why_no_message() const noexcept;
   [[nodiscard]] bool junk(const Decision& decision) const noexcept;
@@ -142,9 +160,13 @@ class Session {
   std::uint32_t recipients_pending_ = 0;
   std::uint32_t errors_ = 0;
   std::uint32_t junk_commands_ = 0;
+  std::uint32_t auth_failures_ = 0;
   State state_ = State::connected;
   bool secured_ = false;  // by TLS
   bool esmtp_ = false;
+  bool certificate_verified_ = false;
+  bool authenticating_ = false;  // the next line is a response
+  bool authenticated_ = false;
   bool smtputf8_ = false;           // MAIL of this transaction said so
   bool recipient_refused_ = false;  // one was, in this transaction
 };
@@ -156,6 +178,8 @@ inline constexpr std::string_view bye = "221 2.0.0 Bye\r\n";
 inline constexpr std::string_view ready_for_tls = "220 2.0.0 Ready to start TLS\r\n";
 inline constexpr std::string_view too_many_handshakes =
     "454 4.7.0 TLS not available: too many handshakes from your network, try again later\r\n";
+inline constexpr std::string_view authenticated = "235 2.7.0 Authentication successful\r\n";
+inline constexpr std::string_view bad_credentials = "535 5.7.8 Authentication credentials invalid\r\n";
 inline constexpr std::string_view shutting_down =
     "421 4.3.2 Service shutting down, closing transmission channel\r\n";
 inline constexpr std::string_view too_many_connections =
