@@ -313,6 +313,20 @@ class Reader {
     *field.to = set;
   }
 
+  void take(const toml::node& node, const Key& key, const Mechanisms& field) {
+    smtp::MechanismSet set;
+    each_string(node, key, [&](const toml::node& at, const std::string& word) {
+      const auto mechanism = smtp::parse_mechanism(word);
+      if (!mechanism) {
+        return report(at, {in_quotes(word) + " is not a mechanism that ringmx has",
+                           "the mechanisms are " + range_text(field)});
+      }
+      if (set.has(*mechanism)) return report_twice(at, word);
+      set.add(*mechanism);
+    });
+    *field.to = set;
+  }
+
   void take(const toml::node& node, const Key& key, const Names& field) {
     std::vector<std::string> names;
     each_string(node, key, [&](const toml::node& at, const std::string& name) {
@@ -390,9 +404,6 @@ bool given(const Endpoint& e) {
 bool is_wildcard(const Endpoint& e) {
   return e.host == "0.0.0.0" || e.host == "::";
 }
-bool is_loopback(const Endpoint& e) {
-  return e.host == "::1" || e.host.substr(0, 4) == "127.";
-}
 
 // Both can't be listened at.
 bool collide(const Endpoint& a, const Endpoint& b) {
@@ -402,8 +413,8 @@ bool collide(const Endpoint& a, const Endpoint& b) {
 
 // Whoever connects to `to` ends up at `listener`.
 bool leads_to(const Endpoint& to, const Endpoint& listener) {
-  return to == listener || (to.family == listener.family && to.port == listener.port &&
-                            is_wildcard(listener) && is_loopback(to));
+  return to == listener ||
+         (to.family == listener.family && to.port == listener.port && is_wildcard(listener) && to.local());
 }
 
 // The tables that the parts of a Config were read from.
@@ -643,12 +654,61 @@ void check_service(Reader& reader, const Service& service, const toml::table* ta
                        "build one with it (meson setup build -Dtls=enabled), or write http://"});
   }
   check_verification(reader, service, table, "service", "address");
+  if (service.steps.has(policy::Step::auth) && service.on_failure == Service::OnFailure::allow) {
+    report("on_failure", {R"(while it is down, "allow" would let anybody in as anybody at AUTH)",
+                          R"(write on_failure = "tempfail", or another [[service]] with steps = "auth")"});
+  }
   if (http) return;
   for (const std::string_view key : {"headers", "extra_headers", "pass_certificate", "close_after_refusal"}) {
     if (contains(table, key)) report(key, {"Postfix's policy protocol has no such thing", "remove the key"});
   }
   if (service.steps.has(policy::Step::auth)) {
     report("steps", {"Postfix's policy protocol is not asked at AUTH", R"(remove "auth")"});
+  }
+}
+
+void check_auth(Reader& reader, const Config& config, const Listener& listener, const toml::table* table) {
+  using policy::Step;
+  const auto asked_at_auth = [&](const std::string& name) {
+    return std::any_of(config.services.begin(), config.services.end(), [&](const Service& service) {
+      return service.name == name && service.steps.has(Step::auth);
+    });
+  };
+  if (listener.auth.empty()) {
+    for (const std::string_view key : {"auth_failure_limit", "auth_failure_delay"}) {
+      if (!contains(table, key)) continue;
+      reader.report(place_of(table, key), "listener." + std::string(key),
+                    {"clients can't authenticate here", R"(write auth = ["plain"], or remove the key)"});
+    }
+    return;
+  }
+  if (std::none_of(listener.services.begin(), listener.services.end(), asked_at_auth)) {
+    reader.report(place_of(table, "auth"), "listener.auth",
+                  {"there is nobody to ask whether credentials are good",
+                   R"(write a [[service]] with protocol = "auth_http" and steps = "auth", and its name into )"
+                   R"(services here)"});
+  }
+  if (listener.auth.has(smtp::Mechanism::external) &&
+      listener.client_certificates == tls::ClientCertificates::none) {
+    reader.report(place_of(table, "auth"), "listener.auth",
+                  {R"("external" is by client certificate, and clients are not asked for one)",
+                   R"(write client_certificates = "request", or remove "external")"});
+  }
+}
+
+void check_authenticate(Reader& reader, const Upstream& upstream, const toml::table* table) {
+  const bool plain = upstream.authenticate == Upstream::Authenticate::plain;
+  if (!plain && upstream.authenticate_in_clear_text) {
+    reader.report(place_of(table, "authenticate_in_clear_text"), "upstream.authenticate_in_clear_text",
+                  {"no password is told", R"(write authenticate = "plain", or remove the key)"});
+  }
+  if (plain && !upstream.uses_tls() && given(upstream.address) && !upstream.address.local() &&
+      !upstream.authenticate_in_clear_text) {
+    reader.report(
+        place_of(table, "authenticate"), "upstream.authenticate",
+        {"passwords would leave this host in clear text",
+         R"(write starttls = "required", or authenticate_in_clear_text = true if that network may see )"
+         R"(them)"});
   }
 }
 
@@ -737,8 +797,12 @@ void check(Reader& reader, const Config& config, const Origin& origin, bool with
   check_addresses(reader, config, origin);
   for (std::size_t i = 0; i < config.listeners.size(); ++i)
     check_listener_tls(reader, config, config.listeners[i], origin.listeners[i], with_tls);
+  for (std::size_t i = 0; i < config.listeners.size(); ++i)
+    check_auth(reader, config, config.listeners[i], origin.listeners[i]);
   for (std::size_t i = 0; i < config.upstreams.size(); ++i)
     check_upstream_tls(reader, config.upstreams[i], origin.upstreams[i], with_tls);
+  for (std::size_t i = 0; i < config.upstreams.size(); ++i)
+    check_authenticate(reader, config.upstreams[i], origin.upstreams[i]);
   for (std::size_t i = 0; i < config.certificates.size(); ++i)
     check_keys(reader, config.certificates[i], origin.certificates[i], "certificate");
   check_unique_names(reader, config.rules, origin.rules, "rule");
@@ -825,6 +889,10 @@ std::string ServiceAddress::text() const {
          (endpoint.family == Endpoint::Family::unix_socket ? ":" : "") + target;
 }
 
+bool Endpoint::local() const {
+  return family == Family::unix_socket || host == "::1" || host.starts_with("127.");
+}
+
 std::string Problem::text() const {
   std::string out = file + ":";
   if (line != 0) out += std::to_string(line) + ":" + std::to_string(column) + ":";
@@ -892,7 +960,9 @@ smtp::SessionRules session_rules(const Listener& listener) {
           .error_limit = listener.error_limit,
           .junk_command_limit = listener.junk_command_limit,
           .bare_lf_ends_line = listener.bare_lf_in_commands,
-          .starttls = listener.starttls};
+          .starttls = listener.starttls,
+          .auth = listener.auth,
+          .auth_failure_limit = listener.auth_failure_limit};
 }
 
 tls::ServerSettings server_settings(const Config& config, const Listener& listener) {

@@ -24,6 +24,8 @@ struct Endpoint {
   std::uint16_t port = 0;
   std::string path;                        // unix_socket only
   [[nodiscard]] std::string text() const;  // as a configuration writes it
+  // What is sent there does not leave this host: a unix socket or a loopback address.
+  [[nodiscard]] bool local() const;
   friend bool operator==(const Endpoint&, const Endpoint&) = default;
 };
 
@@ -88,6 +90,9 @@ struct Listener {
   tls::Version minimum_tls_version = tls::Version::tls12;
   std::chrono::milliseconds handshake_timeout{30000};
   std::uint32_t handshake_rate = 0;  // a minute, for each client network and reactor; 0: any
+  smtp::MechanismSet auth = {};      // empty: no AUTH
+  std::uint32_t auth_failure_limit = 3;
+  std::chrono::milliseconds auth_failure_delay{1000};
   [[nodiscard]] bool uses_tls() const { return implicit_tls || starttls != smtp::StartTls::off; }
   friend bool operator==(const Listener&, const Listener&) = default;
 };
@@ -113,6 +118,10 @@ struct Upstream {
   tls::ClientSettings::Verify verify = tls::ClientSettings::Verify::system_cas;
   std::string ca_file;
   std::string tls_name;  // to verify and to ask for; there whenever something is verified
+  // How it is told who a client is that has authenticated: by Postfix's XCLIENT, or by AUTH PLAIN.
+  enum class Authenticate : std::uint8_t { none, xclient, plain };
+  Authenticate authenticate = Authenticate::none;
+  bool authenticate_in_clear_text = false;  // AUTH PLAIN without TLS, to another host
   [[nodiscard]] bool uses_tls() const { return implicit_tls || starttls != smtp::StartTls::off; }
   friend bool operator==(const Upstream&, const Upstream&) = default;
 };

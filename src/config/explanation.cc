@@ -107,6 +107,17 @@ std::string command_of(Step step) {
   return {};
 }
 
+// RFC 4954 section 4: mechanisms that show a password or a token to whoever listens.
+bool takes_passwords_in_clear_text(const Listener& listener, const policy::Policy& policy) {
+  using smtp::Mechanism;
+  smtp::MechanismSet telling = listener.auth;
+  for (const Mechanism m : {Mechanism::cram_md5, Mechanism::external}) telling.remove(m);
+  const bool optional =
+      listener.starttls == smtp::StartTls::off || listener.starttls == smtp::StartTls::optional;
+  return !telling.empty() && optional && !listener.implicit_tls && !policy.asks(Step::auth) &&
+         !listener.address.local();
+}
+
 // The first rule that keeps all clients without TLS from delivering mail to `listener`.
 const policy::Rule* bars_everybody(const policy::Policy& policy) {
   for (const Step step : {Step::mail, Step::rcpt, Step::data}) {
@@ -152,6 +163,14 @@ std::string explain_listeners(const Config& config, const policy::Policies& poli
           break;
       }
     }
+    if (!listener.auth.empty()) {
+      std::vector<std::string> names;
+      for (std::size_t m = 0; m < smtp::mechanism_count; ++m) {
+        const auto mechanism = static_cast<smtp::Mechanism>(m);
+        if (listener.auth.has(mechanism)) names.emplace_back(smtp::mechanism_name(mechanism));
+      }
+      out += "  Clients can authenticate, by " + enumerate(names, "or") + ", where AUTH is let pass.\n";
+    }
     for (std::size_t s = 0; s < policy::step_count; ++s) {
       const auto step = static_cast<Step>(s);
       if (!policy.asks(step)) continue;
@@ -192,6 +211,11 @@ std::vector<std::string> policy_warnings(const Config& config, const policy::Pol
           "Mail from servers without TLS does not arrive; " +
           (by_key ? R"(starttls = "optional" and rules for those who have it would do)"
                   : R"(otherwise = "mark" tells who they are)"));
+    }
+    if (takes_passwords_in_clear_text(listener, policy)) {
+      out.push_back(name + " takes passwords in clear text; " +
+                    (listener.uses_tls() ? R"(starttls = "required-for-auth" would not)"
+                                         : "it has no TLS, which could be required for AUTH"));
     }
     for (std::size_t s = 0; s < policy::step_count; ++s) {
       const policy::Rule* before = nullptr;
@@ -299,7 +323,7 @@ class Walk {
   bool say(const std::string& line, std::optional<Step> step) {
     out_ += line + "\n";
     const smtp::Decision decision = session_.decide({.text = line}, listener_.extensions);
-    // AUTH is not the session's to do yet; all that is known of it is whether TLS has to come first.
+    // Of AUTH, whose mechanism is left open, all that the session can say is whether TLS has to come first.
     const bool refused = step == Step::auth
                              ? decision.reply.starts_with("530")
                              : decision.reply.starts_with('4') || decision.reply.starts_with('5');

@@ -25,6 +25,7 @@ constexpr std::string_view listener_starttls_words[] = {"off", "optional", "requ
 constexpr std::string_view client_certificate_words[] = {"none", "request", "require"};
 constexpr std::string_view version_words[] = {"TLSv1.2", "TLSv1.3"};
 constexpr std::string_view offload_words[] = {"auto", "require", "off"};
+constexpr std::string_view authenticate_words[] = {"none", "xclient", "plain"};
 constexpr std::string_view verify_words[] = {"none", "system", "ca_file"};
 constexpr std::string_view encryption_words[] = {"optional", "required", "TLSv1.3"};
 constexpr std::string_view rule_certificate_words[] = {"optional", "presented", "verified"};
@@ -155,6 +156,12 @@ std::vector<Key> keys(Listener& l) {
       {"handshake_rate",
        "How many TLS handshakes a minute the clients of one network may begin; 0 means any number.",
        Count{&l.handshake_rate, 0, 1'000'000}},
+      {"auth", "The mechanisms by which clients can authenticate; without any there is no AUTH.",
+       Mechanisms{&l.auth}},
+      {"auth_failure_limit", "After so many failed authentications a session ends with 421.",
+       Count{&l.auth_failure_limit, 1, 100}},
+      {"auth_failure_delay", "How long a client waits for the reply that refuses its credentials.",
+       Duration{&l.auth_failure_delay, 0ms, 1min}},
   };
 }
 
@@ -192,6 +199,10 @@ std::vector<Key> keys(Upstream& u) {
       {"ca_file", "The CAs that the mail server's certificate is verified with, in PEM.", Path{&u.ca_file}},
       {"tls_name", "The name that the mail server's certificate must have.",
        Text{&u.tls_name, check_optional_domain, "a domain of at most 253 characters, or \"\" for none"}},
+      {"authenticate", "How the mail server is told who an authenticated client is.",
+       choice(u.authenticate, authenticate_words)},
+      {"authenticate_in_clear_text", "Whether it may be told the password without TLS, on another host.",
+       Flag{&u.authenticate_in_clear_text}},
   };
 }
 
@@ -323,6 +334,7 @@ std::string type_text(const Field& field) {
                         [](const Url&) { return "URL or address"; },
                         [](const Choice&) { return "choice"; },
                         [](const Extensions&) { return "list of EHLO keywords"; },
+                        [](const Mechanisms&) { return "list of mechanisms"; },
                         [](const Names&) { return "list of names"; },
                         [](const Path&) { return "path"; },
                         [](const Paths&) { return "path or list of paths"; },
@@ -354,6 +366,7 @@ std::string range_text(const Field& field) {
             const auto all = extension_keywords(smtp::ExtensionSet::all());
             return enumerate({all.begin(), all.end()}, "and");
           },
+          [](const Mechanisms&) { return quoted(mechanism_words(all_mechanisms()), "and"); },
           [](const Names& f) { return std::string(f.range); },
           [](const Path&) { return "a " + std::string(a_path) + "; \"\" for none"; },
           [](const Paths&) { return "each a " + std::string(a_path); },
@@ -375,6 +388,7 @@ std::string value_text(const Field& field) {
           [](const Url& f) { return in_quotes(f.to->text()); },
           [](const Choice& f) { return in_quotes(f.words[f.get()]); },
           [](const Extensions& f) { return list_text(extension_keywords(*f.to)); },
+          [](const Mechanisms& f) { return list_text(mechanism_words(*f.to)); },
           [](const Names& f) { return list_text(*f.to); },
           [](const Path& f) { return in_quotes(*f.to); },
           [](const Paths& f) { return list_text(*f.to); },
@@ -397,6 +411,25 @@ std::vector<std::string_view> step_names(policy::Steps steps) {
   for (std::size_t i = 0; i < policy::step_count; ++i) {
     const auto step = static_cast<policy::Step>(i);
     if (steps.has(step)) out.push_back(policy::name_of(step));
+  }
+  return out;
+}
+
+smtp::MechanismSet all_mechanisms() noexcept {
+  smtp::MechanismSet set;
+  for (std::size_t i = 0; i < smtp::mechanism_count; ++i) set.add(static_cast<smtp::Mechanism>(i));
+  return set;
+}
+
+std::vector<std::string> mechanism_words(smtp::MechanismSet set) {
+  std::vector<std::string> out;
+  for (std::size_t i = 0; i < smtp::mechanism_count; ++i) {
+    const auto mechanism = static_cast<smtp::Mechanism>(i);
+    if (!set.has(mechanism)) continue;
+    std::string& word = out.emplace_back(smtp::mechanism_name(mechanism));
+    for (char& c : word) {
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    }
   }
   return out;
 }

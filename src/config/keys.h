@@ -63,6 +63,9 @@ struct Choice {  // one of some words
 struct Extensions {  // EHLO keywords
   smtp::ExtensionSet* to;
 };
+struct Mechanisms {  // of SASL
+  smtp::MechanismSet* to;
+};
 struct Names {
   std::vector<std::string>* to;
   std::optional<Fault> (*check)(std::string_view);  // may be null
@@ -75,7 +78,7 @@ struct Paths {  // one, or a list
   std::vector<std::string>* to;
 };
 using Field = std::variant<Count, Size, Duration, Flag, OptionalFlag, Steps, Text, Address, Url, Choice,
-                           Extensions, Names, Path, Paths>;
+                           Extensions, Mechanisms, Names, Path, Paths>;
 
 struct Key {
   std::string_view name;
@@ -136,6 +139,10 @@ class Language {
 
 // The names of steps, in their order.
 [[nodiscard]] std::vector<std::string_view> step_names(policy::Steps steps);
+
+// The words for mechanisms: "cram-md5".
+[[nodiscard]] std::vector<std::string> mechanism_words(smtp::MechanismSet set);
+[[nodiscard]] smtp::MechanismSet all_mechanisms() noexcept;
 
 // The EHLO keywords that ringmx can offer.
 [[nodiscard]] std::vector<std::string_view> extension_keywords(smtp::ExtensionSet set);

@@ -328,6 +328,7 @@ bool Client::process_command() {
   smtp::Line line;
   std::size_t used = 0;
   if (!lines_.peek(input, line, used)) {
+    if (!listener_.rules.auth.empty()) input_.front().wipe(used);  // the reader has it, and wipes it
     consume(used);
     return true;
   }
@@ -339,7 +340,7 @@ bool Client::process_command() {
   }
   if (facts_ != nullptr && !consult(decision)) return false;
   metrics::ReactorCounters& counters = worker_.counters();
-  counters.commands[static_cast<std::size_t>(decision.verb)].add();
+  if (!session_.authenticating()) counters.commands[static_cast<std::size_t>(decision.verb)].add();
   if (line.fault != smtp::LineFault::none) counters.violations[violation_of(line.fault)].add();
   if (decision.verb == smtp::Verb::foreign) counters.violations[Violation::foreign_protocol].add();
   if (decision.verb == smtp::Verb::unknown && line.fault == smtp::LineFault::none) {
@@ -361,10 +362,13 @@ bool Client::process_command() {
     return false;
   }
   data_refused_ = false;
+  const bool in_exchange = session_.authenticating();
   session_.apply(decision);
+  if (in_exchange && !session_.authenticating()) exchange_broken();
   if (facts_ != nullptr) facts_->applied(decision);
   act(decision);
-  consultation_.reset();
+  if (decision.verb == smtp::Verb::auth && !input_.empty()) input_.front().wipe(used);
+  if (phase_ != Phase::authentication) consultation_.reset();
   if (phase_ == Phase::ending) return false;
   if (decision.verb == smtp::Verb::data && phase_ == Phase::command) {
     // Refused at once, by the session or for a failure that was known.
@@ -391,7 +395,9 @@ bool Client::consult(smtp::Decision& decision) {
   const auto step = policy::step_of(session_, decision);
   if (!step) return true;
   const policy::Facts& facts = facts_->at(decision, session_.recipients_accepted());
-  const bool has_services = !listener_.services[static_cast<std::size_t>(*step)].empty();
+  // At AUTH there is nothing to ask them about yet: see judge_credentials().
+  const bool has_services =
+      *step != policy::Step::auth && !listener_.services[static_cast<std::size_t>(*step)].empty();
   if (consultation_ == nullptr) {
     if (*step == policy::Step::mail && advice_ != nullptr) advice_->instance.clear();
     const Action action = decision.action;
@@ -454,6 +460,10 @@ bool Client::heed_services(smtp::Decision& decision, Consultation::State state) 
 
 void Client::consultation_goes_on() {
   if (phase_ == Phase::greeting) return greet();
+  if (phase_ == Phase::authentication) {
+    judge_credentials();
+    return process();
+  }
   if (phase_ != Phase::consultation) return;  // it also waits for an upstream: the answer is found then
   phase_ = Phase::command;
   set_deadline(listener_.config->command_timeout);
@@ -511,6 +521,12 @@ void Client::act(const smtp::Decision& decision) {
     case Action::greet_esmtp:
       abort_transaction();
       offered_ = listener_.offered.extensions;
+      if (const smtp::MechanismSet mechanisms = offered_mechanisms(decision); !mechanisms.empty()) {
+        smtp::Capabilities offered = session_.secured() ? listener_.offered : listener_.offered_in_clear;
+        offered.auth = mechanisms;
+        offered_.add(smtp::Extension::auth);
+        return reply(smtp::format_ehlo_reply(worker_.config().server.hostname, offered));
+      }
       return reply(session_.secured() ? listener_.ehlo_reply_in_tls : listener_.ehlo_reply);
     case Action::mail:
       transaction_ = std::make_unique<Transaction>();
@@ -531,9 +547,9 @@ void Client::act(const smtp::Decision& decision) {
       return chunk(decision.bdat);
     case Action::bdat_refuse:
       return refuse_chunk(decision.bdat, decision.reply);
-    case Action::auth:  // no listener has any mechanisms yet
+    case Action::auth:
     case Action::auth_response:
-      return;
+      return authenticate(decision);
     case Action::rset:
       abort_transaction();
       return reply(decision.reply);
@@ -581,10 +597,13 @@ void Client::begin_handshake() {
 void Client::handshake_done(const Handshake& handshake) {
   worker_.counters().handshake_duration.observe(handshake.duration());
   listener_.counters->handshakes[handshake.version()][handshake.resumed()].add();
+  const auto& certificate = handshake.facts().certificate;
+  const bool verified = certificate && certificate->verified;
   if (facts_ != nullptr) facts_->tls_started(handshake.facts());
+  forget_login();
   if (advice_ != nullptr) advice_->at_auth = nullptr;
   handshake_.reset();
-  session_.tls_started();
+  session_.tls_started(verified);
   offered_ = {};
   if (listener_.config->implicit_tls) return begin();
   stream_.resume();
@@ -648,7 +667,8 @@ void Client::continue_acquiring() {
       const std::size_t choice = (t.first_choice + i) % count;
       UpstreamPool& pool = *pools[choice];
       if ((!t.tried.empty() && t.tried[choice]) || (pool.avoided() && !avoided_too)) continue;
-      if (!t.fresh) upstream_ = pool.take_idle(*this);
+      const bool own = login_ != nullptr && pool.hands_over_login();
+      if (!t.fresh && !own) upstream_ = pool.take_idle(*this);
       if (upstream_ != nullptr) {
         phase_ = Phase::command;
         return send_envelope();
@@ -1101,6 +1121,7 @@ void Client::upstream_lost(UpstreamLoss loss) {
       message_ends(text, Origin::ringmx);
       break;
     case Phase::greeting:
+    case Phase::authentication:
     case Phase::lease:
     case Phase::starttls:
     case Phase::handshake:
@@ -1230,6 +1251,7 @@ ClosedIn Client::stage() const noexcept {
     case Phase::greeting:
       return ClosedIn::greeting;
     case Phase::consultation:
+    case Phase::authentication:
       return ClosedIn::service_wait;
     case Phase::lease:
     case Phase::data_reply:
@@ -1299,6 +1321,9 @@ void Client::on_timeout() {
       return close(metrics::Close::timeout);
     case Phase::handshake:
       return handshake_->expire();
+    case Phase::authentication:
+      pause_is_over();
+      return process();
     case Phase::ending:
       return stream_.close();
     case Phase::consultation:

@@ -18,6 +18,7 @@
 #include "net/stream.h"
 #include "ringmx/smtp/body.h"
 #include "ringmx/smtp/line.h"
+#include "ringmx/smtp/sasl.h"
 #include "ringmx/smtp/session.h"
 
 namespace ringmx::gateway {
@@ -46,20 +47,29 @@ class Client final : private net::Stream::Owner,
 
   // What the session is doing; it says who is expected to act next.
   enum class Phase : std::uint8_t {
-    greeting,       // nobody: time, until the delayed greeting; or services, before it
-    command,        // the client
-    consultation,   // the services that are asked about its command
-    lease,          // the worker: an upstream connection is being made
-    data_reply,     // the upstream: may the message come?
-    body,           // the client: DATA
-    chunk,          // the client: the octets of BDAT
-    chunk_reply,    // the upstream: its replies to the chunk
-    message_reply,  // the upstream: its word on the message
-    starttls,       // the kernel: nothing in clear text can come any more
-    handshake,      // the client: TLS
-    ending,         // the client: read the last reply and close
+    greeting,        // nobody: time, until the delayed greeting; or services, before it
+    command,         // the client
+    consultation,    // the services that are asked about its command
+    authentication,  // the services that are asked about its credentials; or time, before they are refused
+    lease,           // the worker: an upstream connection is being made
+    data_reply,      // the upstream: may the message come?
+    body,            // the client: DATA
+    chunk,           // the client: the octets of BDAT
+    chunk_reply,     // the upstream: its replies to the chunk
+    message_reply,   // the upstream: its word on the message
+    starttls,        // the kernel: nothing in clear text can come any more
+    handshake,       // the client: TLS
+    ending,          // the client: read the last reply and close
   };
   struct Transaction;
+  struct Authentication {
+    smtp::Mechanism mechanism{};
+    std::optional<smtp::SaslExchange> exchange;  // the one under way
+    std::uint32_t attempts = 0;                  // that services were asked about
+    std::string refusal;                         // given when the pause is over
+    bool closes = false;                         // with it
+    bool refused = false;                        // the client has been told, and is to respond
+  };
 
   enum class Origin : std::uint8_t { ringmx, upstream };  // whose words a reply is
   struct ToUpstream;
@@ -113,6 +123,17 @@ class Client final : private net::Stream::Owner,
 
   void begin_handshake();
 
+  [[nodiscard]] smtp::MechanismSet offered_mechanisms(const smtp::Decision& hello);
+  void authenticate(const smtp::Decision& decision);
+  void exchange_goes_on(smtp::SaslExchange::State state);
+  void judge_credentials();
+  void accept_credentials(std::string user);
+  void refuse_credentials(std::string_view text, bool closes);
+  void pause_is_over();
+  void authentication_failed(std::string_view text, metrics::AuthResult result, bool closes);
+  void exchange_broken();
+  void forget_login();
+
   void mail_replied(const smtp::Reply& text);
   void recipient_replied(const smtp::Reply& text);
   void data_replied(const smtp::Reply& text);
@@ -143,6 +164,7 @@ class Client final : private net::Stream::Owner,
   void stream_quiet() override;
   void stream_sent() override;
   void stream_closed() override;
+  [[nodiscard]] const Login* login() const noexcept override { return login_.get(); }
   void upstream_ready(UpstreamConnection& connection) override;
   void upstream_replaced(UpstreamConnection& connection) override { upstream_ = &connection; }
   void upstream_unavailable() override;
@@ -179,6 +201,8 @@ class Client final : private net::Stream::Owner,
     std::string instance;  // of the transaction
   };
   std::unique_ptr<Advice> advice_;
+  std::unique_ptr<Authentication> authentication_;  // from the first AUTH on
+  std::unique_ptr<const Login> login_;              // who the client is, once it has said so
   ring::TimerOf<&Client::on_timeout> timer_{*this};
   net::Stream stream_;
   std::unique_ptr<Handshake> handshake_;

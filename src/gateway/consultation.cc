@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "ringmx/smtp/sasl.h"
+
 namespace ringmx::gateway {
 
 using policy::Answer;
@@ -15,6 +17,10 @@ namespace {
 constexpr std::uint32_t longest_wait = 60;
 
 }  // namespace
+
+Consultation::~Consultation() {
+  if (password_) smtp::wipe(password_->data(), password_->size());
+}
 
 Consultation::State Consultation::go_on(const policy::Question& question) {
   while (state_ == State::waiting && !inquiry_ && !pausing_) {

@@ -29,6 +29,7 @@ class Consultation final : private Inquiry::Owner {
 
   Consultation(ring::Reactor& reactor, const std::vector<Service*>& services, Owner& owner) noexcept
       : reactor_(reactor), services_(services), owner_(owner) {}
+  ~Consultation();
 
   // Goes on with the step as far as it can. Once it is not `waiting` any more it stays so.
   [[nodiscard]] State go_on(const policy::Question& question);

@@ -12,6 +12,7 @@
 #include "net/listen.h"
 #include "policy/auth_http.h"
 #include "policy/delegation.h"
+#include "ringmx/smtp/sasl.h"
 
 namespace ringmx::gateway {
 
@@ -87,6 +88,7 @@ Inquiry::Inquiry(Service& service, Owner& owner, const policy::Question& questio
 }
 
 Inquiry::~Inquiry() {
+  smtp::wipe(request_.data(), request_.size());  // it may be about a password
   if (connection_ != nullptr) {
     connection_->give_up();
   } else {

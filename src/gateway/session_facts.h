@@ -27,6 +27,8 @@ class SessionFacts {
   // Remembers what `decision`, which was applied, tells of the session; of a step that was refused, nothing.
   void applied(const smtp::Decision& decision);
   void transaction_ended() { forget_envelope(); }
+  // Who the client is. `user` stays where it is until tls_started().
+  void authenticated(std::string_view user) { facts_.user = user; }
   // All that was said in clear text is forgotten (RFC 3207 4.2).
   void tls_started(const tls::Facts& tls);
 

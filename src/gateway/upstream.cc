@@ -7,6 +7,7 @@
 
 #include "gateway/address.h"
 #include "net/listen.h"
+#include "ringmx/smtp/forward.h"
 
 namespace ringmx::gateway {
 
@@ -20,6 +21,8 @@ namespace {
 constexpr ring::Duration quit_patience{5000};
 // A resumed session shows no certificate: so often it is verified anew, whatever the server would allow.
 constexpr ring::Duration resumable_for{std::chrono::hours{1}};
+// Of a command, with its CRLF (RFC 5321 4.5.3.1.4); Postfix holds XCLIENT to it.
+constexpr std::size_t command_line_limit = 512;
 
 ConnectResult connect_result(int error) noexcept {
   switch (error) {
@@ -52,7 +55,7 @@ UpstreamConnection::UpstreamConnection(UpstreamPool& pool, net::StreamMemory mem
 UpstreamConnection::~UpstreamConnection() = default;
 
 bool UpstreamConnection::exclusive() const noexcept {
-  return !pool_.config_.reuse;
+  return told_ || !pool_.config_.reuse;
 }
 
 void UpstreamConnection::move_to(State state) noexcept {
@@ -61,6 +64,7 @@ void UpstreamConnection::move_to(State state) noexcept {
       case State::connecting:
       case State::greeting:
       case State::hello:
+      case State::login:
       case State::starttls:
       case State::handshake:
         return &pool_.counters_.connecting;
@@ -103,15 +107,75 @@ void UpstreamConnection::stream_connected() {
 // nothing of it is read as a reply, now or later.
 void UpstreamConnection::hello_accepted() {
   const smtp::StartTls wanted = pool_.config_.starttls;
-  if (secured_ || wanted == smtp::StartTls::off) return ready();
+  if (told_) return ready();
+  if (secured_ || wanted == smtp::StartTls::off) return log_in();
   const bool optional = wanted == smtp::StartTls::optional;
-  if (optional && (in_clear_ || pool_.reactor_.now() < pool_.in_clear_until_)) return ready();
+  if (optional && (in_clear_ || pool_.reactor_.now() < pool_.in_clear_until_)) return log_in();
   if (capabilities_.extensions.has(smtp::Extension::starttls)) {
     move_to(State::starttls);
     return command(Stage::starttls, "STARTTLS\r\n");
   }
-  if (optional) return ready();
+  if (optional) return log_in();
   fail_to_connect(ConnectResult::tls);
+}
+
+// Who the client is, to upstreams that are told. From here on the connection serves nobody else.
+
+void UpstreamConnection::log_in() {
+  using Authenticate = config::Upstream::Authenticate;
+  const Authenticate how = pool_.config_.authenticate;
+  const Login* const login = how == Authenticate::none ? nullptr : lessee_->login();
+  if (login == nullptr) return ready();
+  pool_.learn(capabilities_);
+  move_to(State::login);
+  std::string text;
+  if (how == Authenticate::xclient) {
+    smtp::append_xclient_login(text, login->user);
+    if (!capabilities_.xclient_login || text.size() > command_line_limit)
+      return fail_to_connect(ConnectResult::login);
+    return command(Stage::xclient, text);
+  }
+  const bool offered = capabilities_.auth.has(smtp::Mechanism::plain);
+  if (!offered || !may_show_passwords() || login->password.view().empty())
+    return fail_to_connect(ConnectResult::login);
+  const smtp::Secret response = smtp::plain_response(login->user, login->password.view());
+  // The command is held to the length of any other (RFC 4954 section 4).
+  constexpr std::string_view auth = "AUTH PLAIN";
+  if (auth.size() + 1 + response.view().size() + 2 > command_line_limit)
+    return command(Stage::auth, "AUTH PLAIN\r\n");
+  say_secret(Stage::auth, "AUTH PLAIN ", response.view());
+}
+
+void UpstreamConnection::say_secret(Stage stage, std::string_view prefix, std::string_view secret) {
+  std::string line;
+  line.reserve(prefix.size() + secret.size() + 2);
+  line.append(prefix).append(secret).append("\r\n");
+  command(stage, line);
+  smtp::wipe(line.data(), line.size());
+}
+
+bool UpstreamConnection::may_show_passwords() const noexcept {
+  return secured_ || pool_.config_.authenticate_in_clear_text || pool_.config_.address.local();
+}
+
+void UpstreamConnection::login_replied(const smtp::Reply& reply) {
+  const bool xclient = pool_.config_.authenticate == config::Upstream::Authenticate::xclient;
+  if (!xclient && reply.intermediate() && !told_) {
+    // Its one response; whatever comes instead of the last word is a failure.
+    const Login* const login = lessee_->login();
+    told_ = true;
+    return say_secret(Stage::auth, {}, smtp::plain_response(login->user, login->password.view()).view());
+  }
+  if (!reply.positive()) return fail_to_connect(ConnectResult::login);
+  told_ = true;
+  if (!xclient) {
+    capabilities_.extensions.add(smtp::Extension::auth);
+    return ready();
+  }
+  // 220: it begins anew, and forgets what was said (Postfix's XCLIENT_README).
+  capabilities_ = {};
+  move_to(State::hello);
+  command(Stage::ehlo, pool_.hello_);
 }
 
 void UpstreamConnection::stream_quiet() {
@@ -187,14 +251,15 @@ void UpstreamConnection::fail_to_secure(WithoutTls without) {
 void UpstreamConnection::ready() {
   pool_.counters_.connects[ConnectResult::ok].add();
   pool_.avoid_until_ = {};
-  pool_.learn(capabilities_);
+  if (!told_) pool_.learn(capabilities_);
   lease(*lessee_);
   lessee_->upstream_ready(*this);
 }
 
 void UpstreamConnection::fail_to_connect(ConnectResult result) {
   pool_.counters_.connects[result].add();
-  pool_.avoid_until_ = pool_.reactor_.now() + pool_.config_.retry_after;
+  // One client's login says nothing about the next one's.
+  if (result != ConnectResult::login) pool_.avoid_until_ = pool_.reactor_.now() + pool_.config_.retry_after;
   Lessee* lessee = std::exchange(lessee_, nullptr);
   drop();
   if (lessee != nullptr) lessee->upstream_unavailable();
@@ -350,6 +415,9 @@ bool UpstreamConnection::handle_reply(Stage stage, const smtp::Reply& reply) {
         fail_to_connect(ConnectResult::bad_greeting);
       }
       break;
+    case State::login:
+      login_replied(reply);
+      break;
     case State::starttls:
       if (reply.positive()) {
         move_to(State::handshake);
@@ -357,7 +425,7 @@ bool UpstreamConnection::handle_reply(Stage stage, const smtp::Reply& reply) {
         stream_.quiesce();
       } else if (pool_.config_.starttls == smtp::StartTls::optional && !reply.intermediate() &&
                  reply.code != 421) {
-        ready();
+        log_in();
       } else {
         fail_to_secure(WithoutTls::next_time);
       }
@@ -424,6 +492,8 @@ ring::Duration UpstreamConnection::patience(Stage stage) const noexcept {
     case Stage::ehlo:
     case Stage::helo:
     case Stage::starttls:
+    case Stage::xclient:
+    case Stage::auth:
       return c.greeting_timeout;
     case Stage::mail:
     case Stage::rcpt:
@@ -459,6 +529,7 @@ void UpstreamConnection::set_timer() {
       break;
     case State::greeting:
     case State::hello:
+    case State::login:
     case State::starttls:
     case State::leased:
     case State::resetting: {
@@ -492,6 +563,7 @@ void UpstreamConnection::on_timeout() {
       return lose(UpstreamLoss::timeout);
     case State::greeting:
     case State::hello:
+    case State::login:
     case State::starttls:
     case State::leased:
     case State::resetting:

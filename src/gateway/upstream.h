@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -16,16 +17,25 @@
 #include "ring/reactor.h"
 #include "ringmx/smtp/capabilities.h"
 #include "ringmx/smtp/dialogue.h"
+#include "ringmx/smtp/sasl.h"
 
 namespace ringmx::gateway {
 
 class UpstreamConnection;
 class UpstreamPool;
 
+// Who a client is, for upstreams that are told.
+struct Login {
+  std::string user;
+  smtp::Secret password;
+};
+
 // Whoever uses an upstream connection for a transaction.
 class Lessee {
  public:
   virtual ~Lessee() = default;
+  // For whom a connection is being made; null: for nobody who has said who he is.
+  [[nodiscard]] virtual const Login* login() const noexcept { return nullptr; }
   // The connection that was asked for is there.
   virtual void upstream_ready(UpstreamConnection& connection) = 0;
   // It could not be made in this way; in its place this one is being made.
@@ -53,7 +63,7 @@ class UpstreamConnection final : private net::Stream::Owner, private Handshake::
   void begin_transaction() noexcept { ++transactions_; }
   [[nodiscard]] bool reused() const noexcept { return transactions_ > 1; }
   [[nodiscard]] const UpstreamPool& pool() const noexcept { return pool_; }
-  // Serves one session only (`reuse = false`).
+  // Serves one session only: with `reuse = false`, or because the upstream was told who the client is.
   [[nodiscard]] bool exclusive() const noexcept;
   // A further command may be sent now: with PIPELINING a good many before the first reply, else one.
   [[nodiscard]] bool ready_for_command() const noexcept {
@@ -90,6 +100,7 @@ class UpstreamConnection final : private net::Stream::Owner, private Handshake::
     connecting,
     greeting,
     hello,
+    login,      // XCLIENT or AUTH was said
     starttls,   // it was said
     handshake,  // or nothing in clear text must come any more
     idle,
@@ -105,6 +116,10 @@ class UpstreamConnection final : private net::Stream::Owner, private Handshake::
   // False: the connection is no longer there to be read.
   bool handle_reply(smtp::Stage stage, const smtp::Reply& reply);
   void hello_accepted();
+  void log_in();
+  void login_replied(const smtp::Reply& reply);
+  void say_secret(smtp::Stage stage, std::string_view prefix, std::string_view secret);
+  [[nodiscard]] bool may_show_passwords() const noexcept;
   void begin_handshake();
   void ready();
   void lose(metrics::UpstreamLoss loss);
@@ -132,6 +147,7 @@ class UpstreamConnection final : private net::Stream::Owner, private Handshake::
   bool awaiting_message_ = false;
   bool secured_ = false;   // by TLS
   bool in_clear_ = false;  // whatever is configured: TLS has just failed
+  bool told_ = false;      // who the client is
   std::uint32_t transactions_ = 0;
   std::uint32_t errors_ = 0;  // refusals since the last message it took
   std::uint32_t index_ = 0;   // in UpstreamPool::connections_
@@ -173,6 +189,10 @@ class UpstreamPool {
   // A new connection; `lessee` is told, later, how it went. Null: no socket can be had.
   [[nodiscard]] UpstreamConnection* connect(Lessee& lessee);
 
+  // Upstreams that are told who a client is have a connection of its own for it.
+  [[nodiscard]] bool hands_over_login() const noexcept {
+    return config_.authenticate != config::Upstream::Authenticate::none;
+  }
   // A connect failed a short while ago: other upstreams are to be preferred.
   [[nodiscard]] bool avoided() const noexcept { return reactor_.now() < avoid_until_; }
   // Nothing until a connection was made.

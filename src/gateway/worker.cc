@@ -177,9 +177,9 @@ void Worker::offer(ListenerContext& listener) {
                       .size_limit = size_limit == unlimited ? 0 : size_limit};
   listener.rules.message_size_limit = listener.offered.size_limit;  // for SIZE= in MAIL
   listener.ehlo_reply_in_tls = smtp::format_ehlo_reply(config_.server.hostname, listener.offered);
-  smtp::Capabilities in_clear = listener.offered;
-  if (c.starttls != smtp::StartTls::off) in_clear.extensions.add(smtp::Extension::starttls);
-  listener.ehlo_reply = smtp::format_ehlo_reply(config_.server.hostname, in_clear);
+  listener.offered_in_clear = listener.offered;
+  if (c.starttls != smtp::StartTls::off) listener.offered_in_clear.extensions.add(smtp::Extension::starttls);
+  listener.ehlo_reply = smtp::format_ehlo_reply(config_.server.hostname, listener.offered_in_clear);
 }
 
 UpstreamPool* Worker::find_upstream(std::string_view name, std::string_view address) {

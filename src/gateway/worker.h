@@ -43,6 +43,7 @@ struct ListenerContext {
   std::string ehlo_reply;  // with STARTTLS, where it can be had
   std::string ehlo_reply_in_tls;
   smtp::Capabilities offered;
+  smtp::Capabilities offered_in_clear;  // with STARTTLS, likewise
   std::vector<UpstreamPool*> upstreams;
   bool any_upstream = false;      // a service may choose one that is not among them
   std::size_t next_upstream = 0;  // round robin

@@ -89,9 +89,17 @@ enum class ConnectResult : std::uint8_t {
   unreachable,
   bad_greeting,
   tls,
+  login,  // it would not be told who the client is
   error,
   count
 };  // upstream_connections_total{result}
+enum class AuthResult : std::uint8_t {
+  accepted,
+  refused,
+  tempfailed,
+  failed,  // cancelled, or no proper exchange
+  count
+};  // authentications_total{result}
 enum class UpstreamLoss : std::uint8_t {
   closed,
   timeout,
@@ -177,7 +185,7 @@ enum class RuleResult : std::uint8_t {
   count
 };                                               // policy_rules_total{result}
 inline constexpr std::size_t verb_slots = 24;    // >= smtp::verb_count
-inline constexpr std::size_t stage_slots = 12;   // >= smtp::stage_count
+inline constexpr std::size_t stage_slots = 16;   // >= smtp::stage_count
 inline constexpr std::size_t reply_classes = 4;  // 2xx 3xx 4xx 5xx
 
 template <class Enum, class T = Counter>
@@ -220,6 +228,7 @@ struct ListenerCounters {
   std::array<ByLabel<ClosedIn>, static_cast<std::size_t>(Close::count)> closed;
   ByLabel<TlsVersion, ByLabel<Flag>> handshakes;  // tls_handshakes_total{result="ok",version,resumed}
   ByLabel<HandshakeFailure> handshake_failures;
+  ByLabel<AuthResult> authentications;
 };
 
 struct UpstreamCounters {

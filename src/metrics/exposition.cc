@@ -90,7 +90,7 @@ std::vector<Family> families() {
   const auto message = closed_set<MessageResult>("result", {"accepted", "refused", "tempfailed", "aborted"});
   const auto side = closed_set<Side>("side", {"client", "upstream"});
   const auto connect = closed_set<ConnectResult>(
-      "result", {"ok", "refused", "timeout", "unreachable", "bad_greeting", "tls", "error"});
+      "result", {"ok", "refused", "timeout", "unreachable", "bad_greeting", "tls", "login", "error"});
   const auto loss =
       closed_set<UpstreamLoss>("reason", {"closed", "timeout", "bad_reply", "unsolicited", "error"});
   const auto failure = closed_set<HandshakeFailure>(
@@ -109,6 +109,8 @@ std::vector<Family> families() {
                  "illegal_parameter", "no_renegotiation", "alert_from_peer"});
   const Label rule{"rule", {}, &Sources::rule_names};
   const auto rule_result = closed_set<RuleResult>("result", {"allowed", "refused", "tempfailed", "marked"});
+  const auto authentication =
+      closed_set<AuthResult>("result", {"accepted", "refused", "tempfailed", "failed"});
   using enum Type;
 
   // clang-format off
@@ -149,6 +151,8 @@ std::vector<Family> families() {
        {{{upstream, loss}, [](const R& r, const I& i) -> Value { return r.upstreams[i[0]].lost[UpstreamLoss(i[1])]; }}}},
       {counter, "upstream_replies", "Replies of upstreams, by what they answered.",
        {{{upstream, stage, reply_class}, [](const R& r, const I& i) -> Value { return r.upstreams[i[0]].replies[i[1]][i[2]]; }}}},
+      {counter, "authentications", "Exchanges of AUTH that clients began, by what became of them.",
+       {{{listener, authentication}, [](const R& r, const I& i) -> Value { return r.listeners[i[0]].authentications[AuthResult(i[1])]; }}}},
       {counter, "policy_rules", "Commands that a rule of the policy decided or marked, by what it said.",
        {{{rule, rule_result}, [](const R& r, const I& i) -> Value { return r.rules[i[0]][RuleResult(i[1])]; }}}},
       {counter, "service_answers", "Answers of services, by what they said.",

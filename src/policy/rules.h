@@ -39,6 +39,8 @@ class Steps {
 [[nodiscard]] inline std::optional<Step> step_of(const smtp::Session& session,
                                                  const smtp::Decision& decision) noexcept {
   switch (decision.action) {
+    case smtp::Action::auth:
+      return Step::auth;
     case smtp::Action::mail:
       return Step::mail;
     case smtp::Action::rcpt:

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <string.h>
+
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
@@ -97,6 +99,11 @@ class Slice {
   [[nodiscard]] const BlockPool* pool() const noexcept { return pool_; }
   [[nodiscard]] bool same_block(const Slice& o) const noexcept {
     return pool_ == o.pool_ && index_ == o.index_;
+  }
+  // Overwrites the first n bytes of a block, which nobody else looks at: they are somebody's secret.
+  void wipe(std::size_t n) const noexcept {
+    assert(pool_ != nullptr && n <= size_);
+    ::explicit_bzero(const_cast<char*>(data_), n);
   }
   // The first n bytes are done with.
   void remove_prefix(std::size_t n) noexcept {

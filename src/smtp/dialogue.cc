@@ -29,6 +29,10 @@ std::string_view stage_name(Stage s) noexcept {
       return "rset";
     case Stage::quit:
       return "quit";
+    case Stage::xclient:
+      return "xclient";
+    case Stage::auth:
+      return "auth";
   }
   return {};
 }

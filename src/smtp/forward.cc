@@ -35,6 +35,20 @@ void append_rcpt_command(std::string& out, std::string_view mailbox, std::string
       .append("\r\n");
 }
 
+void append_xclient_login(std::string& out, std::string_view user) {
+  constexpr std::string_view hex = "0123456789ABCDEF";
+  out += "XCLIENT LOGIN=";
+  for (const char c : user) {
+    const auto octet = static_cast<unsigned char>(c);
+    if (octet > ' ' && octet < 0x7f && c != '+' && c != '=') {
+      out += c;
+    } else {
+      out.append(1, '+').append(1, hex[octet >> 4]).append(1, hex[octet & 15]);
+    }
+  }
+  out += "\r\n";
+}
+
 void append_bdat_command(std::string& out, std::uint64_t size, bool last) {
   out.append("BDAT ").append(std::to_string(size)).append(last ? " LAST\r\n" : "\r\n");
 }

@@ -124,6 +124,19 @@ std::optional<Secret> Secret::decoded(std::string_view base64) {
   return out;
 }
 
+Secret plain_response(std::string_view user, std::string_view password) {
+  std::string message;
+  message.reserve(user.size() + password.size() + 2);
+  message.append(1, '\0').append(user).append(1, '\0').append(password);
+  std::string encoded;
+  encoded.reserve((message.size() + 2) / 3 * 4);
+  append_base64(encoded, message);
+  wipe(message.data(), message.size());
+  Secret response(encoded);
+  wipe(encoded.data(), encoded.size());
+  return response;
+}
+
 SaslExchange::State SaslExchange::begin(std::optional<std::string_view> initial_response) {
   credentials_.method = methods[static_cast<std::size_t>(mechanism_)];
   if (mechanism_ == Mechanism::cram_md5) {

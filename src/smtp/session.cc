@@ -340,6 +340,7 @@ void Session::judge_auth(const Command& command, Decision& decision) const noexc
 }
 
 MechanismSet Session::mechanisms() const noexcept {
+  if (barred(Verb::auth)) return {};
   MechanismSet out = rules_->auth;
   if (!certificate_verified_) out.remove(Mechanism::external);
   return out;

@@ -626,7 +626,7 @@ class ScriptedUpstream:
 
     `faults` maps a stage to what happens in place of the usual reply: a function of the connection
     and the usual reply (see the ones below). Stages: greeting, ehlo, helo, starttls, handshake (no reply
-    is due), mail, rcpt, data, body (the first octets of a message are here, no reply is due), message
+    is due), xclient and auth (where `extensions` offer them), mail, rcpt, data, body (the first octets of a message are here, no reply is due), message
     (all of it is here), rset. A message is in `accepted` if, and only if, its 250 was sent.
 
     `tls` is an ssl.SSLContext: TLS from the start if `implicit_tls`, else by STARTTLS, which is offered
@@ -739,6 +739,10 @@ class ScriptedUpstream:
                 sent = self._at(connection, "starttls", b"220 2.0.0 Ready\r\n")
                 if sent and sent.startswith(b"220"):
                     self._secure(connection)
+            elif verb == b"XCLI" and any(e.startswith("XCLIENT ") for e in self.extensions):
+                self._at(connection, "xclient", b"220 upstream.example.test ESMTP\r\n")
+            elif verb == b"AUTH" and any(e.startswith("AUTH ") for e in self.extensions):
+                self._at(connection, "auth", b"235 2.7.0 Ok\r\n")
             elif verb == b"NOOP":
                 connection.send(b"250 2.0.0 Ok\r\n")
             elif verb == b"MAIL":

@@ -247,7 +247,7 @@ class Outcomes(TestCase):
         client = self.client()
         self.says(client, "AUTH PLAIN AGEAYg==", NEEDS_TLS)
         client.deliver(MESSAGE)
-        self.secured().command("AUTH PLAIN AGEAYg==", 502)  # it is not done at all
+        self.secured().command("AUTH PLAIN AGEAYg==", 502)  # nobody is asked there
 
 
 class Programs(harness.TestCase):

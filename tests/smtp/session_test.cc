@@ -238,7 +238,9 @@ TEST(Session, AuthInEveryState) {
        {StartTls::off, StartTls::optional, StartTls::required_for_auth, StartTls::required}) {
     for (const bool secured : {false, true}) {
       const SessionRules rules{.starttls = starttls, .auth = {Mechanism::plain, Mechanism::external}};
-      for (const auto& [state, cell] : cells) {
+      for (const auto& state_and_cell : cells) {
+        const std::string_view state = state_and_cell.first;
+        const std::string& cell = state_and_cell.second;
         if (starttls == StartTls::required && !secured && state != "connected" && state != "ready") continue;
         SCOPED_TRACE(std::string(state) + std::to_string(static_cast<int>(starttls)) +
                      (secured ? " secured" : ""));

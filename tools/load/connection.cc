@@ -39,6 +39,8 @@ constexpr Span span_of(Stage stage) noexcept {
     case Stage::helo:
     case Stage::rset:
     case Stage::quit:
+    case Stage::xclient:  // never said here, nor is AUTH
+    case Stage::auth:
       return Span::ehlo;
   }
   return Span::ehlo;

@@ -102,6 +102,9 @@ void Script::handle(Stage stage, const smtp::Reply& reply) {
     case Stage::quit:
       over_ = true;
       return owner_.said_bye();
+    case Stage::xclient:  // never said here
+    case Stage::auth:
+      return;
     case Stage::mail:
       mail_accepted_ = reply.positive();
       if (!mail_accepted_) refused(stage, reply);

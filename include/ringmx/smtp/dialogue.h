@@ -22,9 +22,11 @@ enum class Stage : std::uint8_t {
   message,
   bdat,
   rset,
-  quit
+  quit,
+  xclient,
+  auth
 };
-inline constexpr std::size_t stage_count = static_cast<std::size_t>(Stage::quit) + 1;
+inline constexpr std::size_t stage_count = static_cast<std::size_t>(Stage::auth) + 1;
 [[nodiscard]] std::string_view stage_name(Stage s) noexcept;  // for a metric's label
 
 // The client side of one SMTP connection: which commands are out, and which reply answers which.

@@ -28,6 +28,8 @@ void append_mail_command(std::string& out, std::string_view mailbox, std::string
                          ExtensionSet upstream);
 // Appends "RCPT TO:<mailbox> parameters\r\n".
 void append_rcpt_command(std::string& out, std::string_view mailbox, std::string_view parameters);
+// Appends "XCLIENT LOGIN=user\r\n", the user as xtext (Postfix's XCLIENT_README, RFC 3461 section 4).
+void append_xclient_login(std::string& out, std::string_view user);
 // Appends "BDAT size[ LAST]\r\n" (RFC 3030).
 void append_bdat_command(std::string& out, std::uint64_t size, bool last);
 

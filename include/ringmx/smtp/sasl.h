@@ -42,6 +42,9 @@ class Secret {
   std::size_t size_ = 0;
 };
 
+// What a client says by PLAIN, in base64.
+[[nodiscard]] Secret plain_response(std::string_view user, std::string_view password);
+
 // What a client has presented, for who decides about it.
 struct SaslCredentials {
   std::string_view method;         // as nginx calls it for auth_http: LOGIN is "plain", too

@@ -119,7 +119,9 @@ class Session {
   void chunk_failed() noexcept;
 
   [[nodiscard]] bool secured() const noexcept { return secured_; }
-  // What the client may authenticate by, as far as the session knows.
+  // The next line is a response.
+  [[nodiscard]] bool authenticating() const noexcept { return authenticating_; }
+  // What the client may authenticate by now, as far as the session knows.
   [[nodiscard]] MechanismSet mechanisms() const noexcept;
   // HELO or EHLO was accepted.
   [[nodiscard]] bool greeted() const noexcept { return state_ != State::connected; }
