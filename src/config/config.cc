@@ -674,14 +674,7 @@ void check_auth(Reader& reader, const Config& config, const Listener& listener, 
       return service.name == name && service.steps.has(Step::auth);
     });
   };
-  if (listener.auth.empty()) {
-    for (const std::string_view key : {"auth_failure_limit", "auth_failure_delay"}) {
-      if (!contains(table, key)) continue;
-      reader.report(place_of(table, key), "listener." + std::string(key),
-                    {"clients can't authenticate here", R"(write auth = ["plain"], or remove the key)"});
-    }
-    return;
-  }
+  if (listener.auth.empty()) return;
   if (std::none_of(listener.services.begin(), listener.services.end(), asked_at_auth)) {
     reader.report(place_of(table, "auth"), "listener.auth",
                   {"there is nobody to ask whether credentials are good",

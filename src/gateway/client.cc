@@ -366,8 +366,9 @@ bool Client::process_command() {
   session_.apply(decision);
   if (in_exchange && !session_.authenticating()) exchange_broken();
   if (facts_ != nullptr) facts_->applied(decision);
+  const ring::Slice secret = decision.verb == smtp::Verb::auth ? input_.front() : ring::Slice();
   act(decision);
-  if (decision.verb == smtp::Verb::auth && !input_.empty()) input_.front().wipe(used);
+  if (secret) secret.wipe(used);
   if (phase_ != Phase::authentication) consultation_.reset();
   if (phase_ == Phase::ending) return false;
   if (decision.verb == smtp::Verb::data && phase_ == Phase::command) {

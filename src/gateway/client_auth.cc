@@ -9,6 +9,7 @@
 
 #include <sys/random.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -106,9 +107,14 @@ void Client::judge_credentials() {
 void Client::accept_credentials(std::string user) {
   listener_.counters->authentications[AuthResult::accepted].add();
   const auto& password = consultation_->password();
-  login_ = std::make_unique<const Login>(
-      Login{std::move(user),
-            smtp::Secret(password ? *password : authentication_->exchange->credentials().password)});
+  const auto wants_password = [](const config::Upstream& upstream) {
+    return upstream.authenticate == config::Upstream::Authenticate::plain;
+  };
+  const auto& upstreams = worker_.config().upstreams;
+  smtp::Secret kept;
+  if (std::any_of(upstreams.begin(), upstreams.end(), wants_password))
+    kept = smtp::Secret(password ? *password : authentication_->exchange->credentials().password);
+  login_ = std::make_unique<const Login>(Login{std::move(user), std::move(kept)});
   facts_->authenticated(login_->user);
   authentication_->exchange.reset();
   consultation_.reset();
@@ -118,7 +124,7 @@ void Client::accept_credentials(std::string user) {
   await_command();
 }
 
-// Who guesses has to wait; not who meets a failure of ours, or has waited by the word of the service.
+// Who guesses has to wait; not who meets a failure of ours.
 void Client::refuse_credentials(std::string_view text, bool closes) {
   authentication_->refusal = text;
   authentication_->closes = closes;

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "ringmx/smtp/sasl.h"
 
-#include <string.h>
-
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "ringmx/smtp/base64.h"
 #include "smtp/ascii.h"

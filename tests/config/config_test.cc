@@ -164,6 +164,16 @@ const std::vector<Happy>& happy_lines() {
         {l, "data_timeout = '7s'", lis(&Listener::data_timeout, 7s)},
         {l, "min_data_rate = 0", lis(&Listener::min_data_rate, 0U)},
         {l, "close_timeout = '8s'", lis(&Listener::close_timeout, 8s)},
+        {l,
+         "auth = ['cram-md5']\nservices = ['a']\n[[service]]\n\"name\" = 'a'\nsteps = 'auth'\n"
+         "\"address\" = 'http://127.0.0.1:9000/'",
+         lis(&Listener::auth, smtp::MechanismSet{smtp::Mechanism::cram_md5})},
+        {l, "auth_failure_limit = 7", lis(&Listener::auth_failure_limit, 7U)},
+        {l, "auth_failure_delay = '0s'", lis(&Listener::auth_failure_delay, 0ms)},
+        {u, "authenticate = 'xclient'", up(&Upstream::authenticate, Upstream::Authenticate::xclient)},
+        {u, "authenticate = 'plain'", up(&Upstream::authenticate, Upstream::Authenticate::plain)},
+        {u, "authenticate_in_clear_text = true\nauthenticate = 'plain'",
+         up(&Upstream::authenticate_in_clear_text, true)},
         {l, "starttls = 'required'", lis(&Listener::starttls, smtp::StartTls::required)},
         {l, "starttls = 'optional'", lis(&Listener::starttls, smtp::StartTls::optional)},
         {l, "starttls = 'required-for-auth'", lis(&Listener::starttls, smtp::StartTls::required_for_auth)},
@@ -1017,6 +1027,62 @@ TEST(Config, FilesThatCannotBeRead) {
   EXPECT_EQ(load_problem("/"), "/: can't be read: Is a directory; name a readable TOML file");
   EXPECT_EQ(load_problem("/dev/zero"),
             "/dev/zero: can't be read: it has more than 1 MiB; name a readable TOML file");
+}
+
+// ---------------------------------------------------------------- AUTH
+
+TEST(Auth, Mechanisms) {
+  const std::string service = "[[service]]\nname = 's'\naddress = 'http://127.0.0.1:9000/'\nsteps = 'auth'\n";
+  const auto auth = [&](const std::string& line) {
+    return parsed(with("[[listener]]", "services = ['s']\n" + line) + service).listeners[0].auth;
+  };
+  using smtp::Mechanism;
+  EXPECT_TRUE(auth("auth = []").empty());
+  EXPECT_EQ(auth("auth = ['plain', 'CRAM-MD5', 'XOAuth2']"),
+            (smtp::MechanismSet{Mechanism::plain, Mechanism::cram_md5, Mechanism::xoauth2}));
+  const auto wrong = [&](const std::string& lines, const std::string& services) {
+    std::vector<std::string> out;
+    for (std::string text : problems_of(with("[[listener]]", lines) + services)) {
+      out.push_back(text.substr(text.find(' ') + 1));
+    }
+    return out;
+  };
+  EXPECT_THAT(
+      wrong("services = ['s']\nauth = ['ntlm', 'login', 'LOGIN', 5]", service),
+      ElementsAre(HasSubstr("listener.auth: \"ntlm\" is not a mechanism that ringmx has; the mechanisms "
+                            "are \"plain\", \"login\", "),
+                  "listener.auth: \"LOGIN\" is listed twice; list it once",
+                  HasSubstr("listener.auth: an integer, not a string")));
+  // Somebody has to decide.
+  const auto nobody =
+      ElementsAre(HasSubstr("listener.auth: there is nobody to ask whether credentials are good"));
+  EXPECT_THAT(wrong("auth = ['plain']", ""), nobody);
+  EXPECT_THAT(wrong("auth = ['plain']", service), nobody);
+  EXPECT_THAT(wrong("services = ['s']\nauth = ['plain']",
+                    "[[service]]\nname = 's'\naddress = 'http://127.0.0.1:9000/'\nsteps = 'mail'\n"),
+              nobody);
+  EXPECT_THAT(wrong("services = ['s']\nauth = ['plain']", service + "on_failure = 'allow'\n"),
+              ElementsAre(HasSubstr("service.on_failure: while it is down, \"allow\" would let anybody in")));
+  EXPECT_THAT(wrong("services = ['s']\nauth = ['external']", service),
+              ElementsAre(HasSubstr("listener.auth: \"external\" is by client certificate")));
+}
+
+TEST(Auth, PasswordsStayOnThisHostOrInTls) {
+  const std::string refused = "upstream.authenticate: passwords would leave this host in clear text";
+  EXPECT_THAT(faults("[[upstream]]", "address = '192.0.2.1:25'\nauthenticate = 'plain'"),
+              ElementsAre(HasSubstr(refused)));
+  for (const char* good :
+       {"address = '192.0.2.1:25'\nauthenticate = 'xclient'", "address = '[::1]:25'\nauthenticate = 'plain'",
+        "address = 'unix:/run/mta.sock'\nauthenticate = 'plain'"}) {
+    EXPECT_THAT(faults("[[upstream]]", good), ElementsAre()) << good;
+  }
+  if (built_with_tls) {
+    EXPECT_THAT(
+        faults("[[upstream]]", "address = '192.0.2.1:25'\nauthenticate = 'plain'\nstarttls = 'optional'"),
+        ElementsAre());
+  }
+  EXPECT_THAT(faults("[[upstream]]", "authenticate_in_clear_text = true"),
+              ElementsAre(HasSubstr("upstream.authenticate_in_clear_text: no password is told")));
 }
 
 // ---------------------------------------------------------------- what people read

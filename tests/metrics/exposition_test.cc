@@ -181,6 +181,7 @@ ringmx_upstream_connections_total{upstream="mta",result="timeout"} 14
 ringmx_upstream_connections_total{upstream="mta",result="unreachable"} 0
 ringmx_upstream_connections_total{upstream="mta",result="bad_greeting"} 0
 ringmx_upstream_connections_total{upstream="mta",result="tls"} 0
+ringmx_upstream_connections_total{upstream="mta",result="login"} 0
 ringmx_upstream_connections_total{upstream="mta",result="error"} 0
 # HELP ringmx_upstream_reused_total Transactions that an idle upstream connection was taken for.
 # TYPE ringmx_upstream_reused_total counter
@@ -198,6 +199,12 @@ ringmx_upstream_replies_total{upstream="mta",stage="rcpt",class="2xx"} 0
 ringmx_upstream_replies_total{upstream="mta",stage="rcpt",class="3xx"} 0
 ringmx_upstream_replies_total{upstream="mta",stage="rcpt",class="4xx"} 17
 ringmx_upstream_replies_total{upstream="mta",stage="rcpt",class="5xx"} 0
+# HELP ringmx_authentications_total Exchanges of AUTH that clients began, by what became of them.
+# TYPE ringmx_authentications_total counter
+ringmx_authentications_total{listener="mx",result="accepted"} 0
+ringmx_authentications_total{listener="mx",result="refused"} 0
+ringmx_authentications_total{listener="mx",result="tempfailed"} 0
+ringmx_authentications_total{listener="mx",result="failed"} 0
 # HELP ringmx_policy_rules_total Commands that a rule of the policy decided or marked, by what it said.
 # TYPE ringmx_policy_rules_total counter
 ringmx_policy_rules_total{rule="one",result="allowed"} 0

@@ -124,8 +124,10 @@ const std::vector<Row>& rows() {
       {"EXPN list", all("502")},
       {"STARTTLS", all("tls")},
       {"STARTTLS x", all("tls x")},
-      {"AUTH PLAIN AGEAYg==", all("502")},
-      {"AUTH", all("502")},
+      {"AUTH PLAIN AGEAYg==", {"503", "--- auth", "503", "503", "503", "503", "503", "--- auth"}},
+      {"AUTH PLAIN", {"503", "--- auth", "503", "503", "503", "503", "503", "--- auth"}},
+      {"AUTH LOGIN", {"503", "504", "503", "503", "503", "503", "503", "504"}},
+      {"AUTH", {"503", "501", "503", "503", "503", "503", "503", "501"}},
       {"ETRN x", all("502")},
       {"TURN", all("502")},
       {"XCLIENT ADDR=127.0.0.1", all("502")},
@@ -190,8 +192,11 @@ TEST(Enforcement, EveryVerbInEveryStateUnderEveryStep) {
     rule.tls = e.tls;
     rule.otherwise = e.otherwise;
     const Policy policy({&rule});
-    const SessionRules rules{
-        .message_size_limit = 1000, .error_limit = 0, .junk_command_limit = 0, .starttls = e.starttls};
+    const SessionRules rules{.message_size_limit = 1000,
+                             .error_limit = 0,
+                             .junk_command_limit = 0,
+                             .starttls = e.starttls,
+                             .auth = {smtp::Mechanism::plain}};
     for (const std::uint16_t version : {std::uint16_t{0}, tls12, tls13}) {
       for (std::size_t s = 0; s < states.size(); ++s) {
         // There is no transaction before TLS where that is required.
@@ -225,7 +230,7 @@ TEST(Enforcement, EveryVerbInEveryStateUnderEveryStep) {
     }
   }
   for (const char* each : {"---", "250", "220", "221", "214", "252", "421", "451", "500", "501", "502", "503",
-                           "530", "550", "554"}) {
+                           "504", "530", "550", "554"}) {
     EXPECT_GT(seen[each], 0U) << each;
   }
 }
