@@ -152,6 +152,35 @@ class Mechanisms(TestCase):
         self.assertEqual(self.asked("Auth-Method"), ["external"] * 2)
 
 
+class Nginx(TestCase):
+    def asked_like_nginx(self, *commands, context=None):
+        return services_test.Questions.nginx_requests(
+            self, context, ("EHLO client.example.test", *commands), smtp_auth="plain login cram-md5",
+            of_listener={"auth": ["plain", "login", "cram-md5"], **FAST}, of_service={"steps": "auth"})
+
+    def test_the_same_question(self):
+        """Octet for octet, but for what a challenge has of its own."""
+        user, password = "a b%+c@example.org", "p\tw d%=\u00e9&?"
+
+        def digest(challenge):
+            salt = base64.b64decode(challenge.lines[0])
+            # A user with a space nginx does not take apart.
+            return b64(f"a%+c@example.org {hmac.new(password.encode(), salt, hashlib.md5).hexdigest()}")
+        for commands in ([f"AUTH PLAIN {plain(user, password)}"], ["AUTH PLAIN", plain(user, password)],
+                         ["AUTH LOGIN", b64(user), b64(password)], [f"AUTH LOGIN {b64(user)}", b64(password)],
+                         ["AUTH CRAM-MD5", digest]):
+            with self.subTest(commands):
+                nginxs, ours = (re.sub(r"(?<=Auth-Salt: ).*(?=\r)|(?<=Auth-Pass: )[0-9a-f]{32}(?=\r)", "", request)
+                                for request in self.asked_like_nginx(*commands))
+                self.assertEqual(ours, nginxs)
+
+    @needs_tls
+    def test_in_tls(self):
+        context = tls_test.client_context(tls_test.VERSIONS["TLSv1.3"])
+        nginxs, ours = self.asked_like_nginx(f"AUTH PLAIN {plain('bob', 'x')}", context=context)
+        self.assertEqual(ours, nginxs)
+
+
 class Refused(TestCase):
     def test_wrong_password(self):
         self.begin(listener={"auth_failure_limit": 3})

@@ -225,8 +225,9 @@ class Questions(TestCase):
         client.expect(250)
         self.assertEqual(len(self.sink_.messages[0].recipients), 10)
 
-    def nginx_requests(self, context=None, commands=(), of_nginx="", of_listener=None):
-        """What nginx and ringmx ask about one and the same session."""
+    def nginx_requests(self, context=None, commands=(), of_nginx="", of_listener=None, of_service=None,
+                       smtp_auth="none"):
+        """What nginx and ringmx ask about one and the same session. A command may be made of the reply before."""
         nginx = harness.program("nginx")
         about = harness.run([nginx, "-V"])[2]
         modules = re.search(r"--modules-path=(\S+)", about)
@@ -250,7 +251,7 @@ mail {{
   auth_http {service.address}/auth?x=y;
   auth_http_header X-Key 1;
   server {{
-    listen {address}; protocol smtp; smtp_auth none; xclient off;
+    listen {address}; protocol smtp; smtp_auth {smtp_auth}; xclient off;
     starttls on; ssl_certificate {CERTIFICATES}/p256.pem; ssl_certificate_key {CERTIFICATES}/p256.key;
     {of_nginx}
     ssl_protocols TLSv1.2 TLSv1.3; ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;
@@ -261,13 +262,15 @@ mail {{
         self.addCleanup(process.wait)  # its worker, too: a killed master would leave it behind
         self.addCleanup(process.signal, signal.SIGTERM)
         process.wait_for_listener(address)
-        self.start((f"http://{service.address}/auth?x=y", {"headers": ["X-Key: 1"], "max_idle": 0, "pass_certificate": True}),
-                   listener={**tls_test.STARTTLS, **(of_listener or {})} if context else None)
+        self.start((f"http://{service.address}/auth?x=y", {"headers": ["X-Key: 1"], "max_idle": 0, "pass_certificate": True,
+                                                             **(of_service or {})}),
+                   listener={**(tls_test.STARTTLS if context else {}), **(of_listener or {})})
         for where in (address, self.proxy.address()):
             client = tls_test.Client(where, context=context) if context else harness.Client(where)
             with client:
+                reply = None
                 for command in commands:
-                    client.command(command)
+                    reply = client.command(command(reply) if callable(command) else command)
         (_, nginxs), (_, ours) = service.requests
         return nginxs, ours
 
