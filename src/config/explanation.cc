@@ -404,6 +404,8 @@ std::optional<Fault> explain(const Config& config, const policy::Policies& polic
     return Fault{"TLS begins with the connection at " + names[index], "write --tls 1.2 or --tls 1.3"};
   if (question.tls != 0 && !listener.uses_tls())
     return Fault{"there is no TLS at " + names[index], "write --tls no"};
+  if (!question.user.empty() && listener.auth.empty())
+    return Fault{"nobody can authenticate at " + names[index], "leave --user out"};
 
   out += "listener " + names[index] + ", client " + format_address(question.client) +
          (question.tls == 0        ? ", no TLS"

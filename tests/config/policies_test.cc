@@ -372,6 +372,28 @@ TEST(Explanation, OfEveryKindOfListener) {
   EXPECT_THAT(explained(base("implicit_tls = true\n")), HasSubstr("A client without it can do nothing"));
 }
 
+// RFC 4954 section 4: what shows a password is for TLS, and who takes it without is told.
+TEST(Warnings, PasswordsInClearText) {
+  const std::string service = "[[service]]\nname = 's'\naddress = 'http://127.0.0.1:9000/'\nsteps = 'auth'\n";
+  const auto text = [&](const std::string& auth, const std::string& listener,
+                        const std::string& address = "0.0.0.0:587") {
+    return base("services = ['s']\nauth = [" + auth + "]\n" + listener, address) + service;
+  };
+  EXPECT_THAT(explained(text("'plain', 'xoauth2'", "starttls = 'required'\n")),
+              HasSubstr("Clients can authenticate, by PLAIN or XOAUTH2, where AUTH is let pass."));
+  const std::string optional = "starttls = 'optional'\n";
+  const auto clear = HasSubstr("takes passwords in clear text");
+  EXPECT_THAT(warnings(text("'plain'", optional)), ElementsAre(clear));
+  EXPECT_THAT(warnings(text("'login', 'cram-md5'", "")), ElementsAre(clear));
+  EXPECT_THAT(warnings(text("'oauthbearer'", optional)), ElementsAre(clear));
+  EXPECT_THAT(warnings(text("'cram-md5'", optional)), IsEmpty());
+  EXPECT_THAT(warnings(text("'plain'", "starttls = 'required-for-auth'\n")), IsEmpty());
+  EXPECT_THAT(warnings(text("'plain'", "starttls = 'required'\n")), IsEmpty());
+  EXPECT_THAT(warnings(text("'plain'", "implicit_tls = true\n")), IsEmpty());
+  EXPECT_THAT(warnings(text("'plain'", optional, "127.0.0.1:587")), IsEmpty());
+  EXPECT_THAT(warnings(text("'plain'", optional) + rule("steps = 'auth'\ntls = 'required'")), IsEmpty());
+}
+
 TEST(Explanation, OfEveryKindOfRule) {
   const std::string all =
       explained(base() +
@@ -550,7 +572,8 @@ TEST(Explain, TellsWhichRuleDecidesEachStepAndWhy) {
 }
 
 TEST(Explain, WhatTheListenerBars) {
-  const Loaded l = loaded(base("starttls = 'required-for-auth'\n") +
+  const Loaded l = loaded(base("starttls = 'required-for-auth'\nauth = ['plain']\nservices = ['s']\n") +
+                          "[[service]]\nname = 's'\naddress = 'http://127.0.0.1:9000/'\nsteps = 'auth'\n"
                           "[[listener]]\nname = 'all'\naddress = '127.0.0.1:26'\n"
                           "certificate = 'a'\nprivate_key = 'b'\nstarttls = 'required'\n"
                           "[[listener]]\nname = 'smtps'\naddress = '127.0.0.1:465'\ncertificate = "
@@ -580,6 +603,8 @@ TEST(Explain, WhatTheListenerBars) {
   EXPECT_THAT(with({"--listener", "smtps", "--tls", "no"}), HasSubstr("TLS begins with the connection"));
   EXPECT_THAT(with({"--listener", "plain", "--tls", "1.3"}), HasSubstr("there is no TLS at \"plain\""));
   EXPECT_THAT(with({"--listener", "none", "--tls", "no"}), HasSubstr("there is no listener \"none\""));
+  EXPECT_THAT(with({"--listener", "plain", "--tls", "no", "--user", "u"}),
+              HasSubstr("nobody can authenticate at \"plain\""));
   EXPECT_THAT(with({"--tls", "no"}), HasSubstr("there are several listeners"));
   EXPECT_THAT(
       answer(l, {"--listener", "mx", "--tls", "no", "--client", "192.0.2.1", "--mail", "a b", "--rcpt",

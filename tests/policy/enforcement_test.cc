@@ -269,13 +269,14 @@ TEST(Enforcement, RefusalsCountAsErrors) {
 
 // ---------------------------------------------------------------- whole sessions against a model
 
-// The model, written from RFC 5321 (4.1.4), 3207 (4, 4.2) and 3030 (2) and from what the manual says of
-// rules. It knows commands by number, domains by letter, and nothing of ringmx.
+// The model, written from RFC 5321 (4.1.4), 3207 (4, 4.2), 3030 (2) and 4954 (4) and from what the manual
+// says of rules. It knows commands by number, domains by letter, and nothing of ringmx.
 struct Wanted {
-  int steps;                   // bits: mail 1, rcpt 2, data 4
+  int steps;                   // bits: mail 1, rcpt 2, data 4, auth 8
   int client, helo, from, to;  // -1: any; from 3: the null sender
   int tls;                     // 0, 12, 13
   int otherwise;               // 0 refuse, 1 tempfail, 2 mark, 3 next
+  int known = -1;              // -1: any, 0: not authenticated, 1: authenticated
 };
 enum Says {
   says_helo,
@@ -294,7 +295,9 @@ struct Model {
   int starttls;  // 0 off, 1 optional, 2 required, 3 required for AUTH
   int client;
   const std::vector<Wanted>& rules;
+  bool has_auth;
   int tls = 0;
+  bool known = false;  // who the client is
   bool greeted = false;
   int helo = -1, from = -1;
   enum { none, envelope, chunks, failed } transaction = none;
@@ -308,6 +311,7 @@ struct Model {
       if (r.helo >= 0 && r.helo != helo) continue;
       if (r.from >= 0 && r.from != from) continue;
       if (r.to >= 0 && r.to != to) continue;
+      if (r.known >= 0 && (r.known == 1) != known) continue;
       const bool has = tls >= r.tls;
       if (r.otherwise == 2 || (r.otherwise == 3 && !has)) continue;
       if (has) return "";
@@ -369,7 +373,11 @@ struct Model {
       case says_vrfy:
         return "252";
       case says_auth:
-        return starttls == 3 && tls == 0 ? "530" : "502";
+        if (starttls == 3 && tls == 0) return "530";
+        if (!has_auth) return "502";
+        if (!greeted || helo == 1 || known || transaction == envelope || transaction == chunks) return "503";
+        if (const std::string no = ask(8, -1); !no.empty()) return no;
+        return "---";
       case says_starttls:
         return tls != 0 ? "503" : starttls == 0 ? "502" : "220";
     }
@@ -380,6 +388,7 @@ struct Model {
     greeted = false;
     helo = from = -1;
     tls = version;
+    known = false;
   }
 };
 
@@ -394,6 +403,8 @@ Rule rule_of(const Wanted& wanted) {
   if ((wanted.steps & 1) != 0) rule.steps.add(Step::mail);
   if ((wanted.steps & 2) != 0) rule.steps.add(Step::rcpt);
   if ((wanted.steps & 4) != 0) rule.steps.add(Step::data);
+  if ((wanted.steps & 8) != 0) rule.steps.add(Step::auth);
+  if (wanted.known >= 0) rule.authenticated = wanted.known == 1;
   if (wanted.client >= 0) {
     Address address{};
     address[15] = static_cast<std::uint8_t>(wanted.client);
@@ -419,14 +430,16 @@ TEST(Enforcement, SessionsAgreeWithAModel) {
   long steps = 0;
   std::map<std::string, long> seen;
   long passed = 0;
+  long logins = 0;
   while (steps < RANDOM_STEPS) {
     std::vector<Wanted> wanted(static_cast<std::size_t>(below(5)));
     for (Wanted& w : wanted) {
-      w = {1 << below(3), below(2) - 1, -1, -1, -1, below(3) == 0 ? 0 : 12 + below(2), below(4)};
+      w = {1 << below(4), below(2) - 1, -1, -1, -1, below(3) == 0 ? 0 : 12 + below(2), below(4)};
       if (below(3) == 0) w.helo = below(3);
-      if (below(3) == 0) w.from = below(4);
+      if (below(4) == 0) w.known = below(2);
+      if (w.steps != 8 && below(3) == 0) w.from = below(4);
       if (w.steps == 2 && below(2) == 0) w.to = below(3);
-      if (w.steps != 2 && below(3) == 0) w.steps = 1 | 4;
+      if (w.steps != 2 && w.steps != 8 && below(3) == 0) w.steps = 1 | 4;
     }
     std::vector<Rule> rules;
     for (const Wanted& w : wanted) rules.push_back(rule_of(w));
@@ -435,11 +448,15 @@ TEST(Enforcement, SessionsAgreeWithAModel) {
     const Policy policy(pointers);
     // Many sessions of a policy: it is dear to make.
     for (int session = 0; session < 20; ++session) {
-      Model model{below(4), below(2), wanted};
+      Model model{below(4), below(2), wanted, below(4) != 0};
       constexpr StartTls words[] = {StartTls::off, StartTls::optional, StartTls::required,
                                     StartTls::required_for_auth};
       const SessionRules session_rules{
-          .error_limit = 0, .junk_command_limit = 0, .starttls = words[model.starttls]};
+          .error_limit = 0,
+          .junk_command_limit = 0,
+          .starttls = words[model.starttls],
+          .auth = model.has_auth ? smtp::MechanismSet{smtp::Mechanism::plain} : smtp::MechanismSet(),
+          .auth_failure_limit = 0};
       Server server(session_rules, policy);
       server.facts().client[15] = static_cast<std::uint8_t>(model.client);
       for (int n = below(60); n-- > 0; ++steps) {
@@ -476,6 +493,16 @@ TEST(Enforcement, SessionsAgreeWithAModel) {
             server.session().chunk_failed();
             model.transaction = Model::failed;
           }
+        } else if (decision.action == Action::auth) {
+          model.known = below(3) != 0;
+          if (model.known) {
+            server.session().authenticated();
+            server.facts().user = "somebody";
+          } else {
+            server.session().apply(server.session().refuse(decision, smtp::replies::bad_credentials));
+          }
+          ++passed;
+          ++logins;
         } else if (decision.action == Action::starttls) {
           const int version = 12 + below(2);
           server.start_tls(version == 12 ? tls12 : tls13);
@@ -487,6 +514,7 @@ TEST(Enforcement, SessionsAgreeWithAModel) {
   for (const char* each : {"---", "250", "220", "252", "451", "502", "503", "530", "550", "554"})
     EXPECT_GT(seen[each], steps / 10'000) << each;
   EXPECT_GT(passed, steps / 100);
+  EXPECT_GT(logins, steps / 1000);
 }
 
 }  // namespace
