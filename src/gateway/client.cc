@@ -276,6 +276,7 @@ bool Client::keep_copy(const ring::Slice& data) {
   const std::uint32_t blocks = (data.size() + pool.block_size() - 1) / pool.block_size();
   if (pool.blocks_in_use() + blocks > pool.blocks() / (blocks == 1 ? 2 : 4)) return false;
   for (std::string_view bytes(data.data(), data.size()); !bytes.empty();) input_.push_back(pool.copy(bytes));
+  forget(data, data.size());
   return true;
 }
 
@@ -285,7 +286,14 @@ void Client::release_buffer(ring::Slice& slice) {
   if (slice.pool() == &pool || slice.size() > pool.block_size()) return;
   if (pool.blocks_in_use() >= pool.blocks() / 2) return;
   std::string_view bytes(slice.data(), slice.size());
-  slice = pool.copy(bytes);
+  ring::Slice copy = pool.copy(bytes);
+  forget(slice, slice.size());
+  slice = std::move(copy);
+}
+
+// The first `n` bytes are somewhere else now, and may be of a password.
+void Client::forget(const ring::Slice& slice, std::size_t n) const noexcept {
+  if (!listener_.rules.auth.empty()) slice.wipe(n);
 }
 
 std::size_t Client::input_held() noexcept {
@@ -328,7 +336,7 @@ bool Client::process_command() {
   smtp::Line line;
   std::size_t used = 0;
   if (!lines_.peek(input, line, used)) {
-    if (!listener_.rules.auth.empty()) input_.front().wipe(used);  // the reader has it, and wipes it
+    forget(input_.front(), used);  // the reader has it, and wipes it
     consume(used);
     return true;
   }

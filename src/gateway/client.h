@@ -84,6 +84,7 @@ class Client final : private net::Stream::Owner,
   [[nodiscard]] bool keep(ring::Slice data);
   [[nodiscard]] bool keep_copy(const ring::Slice& data);
   void release_buffer(ring::Slice& slice);
+  void forget(const ring::Slice& slice, std::size_t n) const noexcept;
   void update_receiving();
   void overrun();
   [[nodiscard]] std::size_t input_held() noexcept;
