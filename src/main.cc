@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <future>
 #include <iostream>
@@ -32,6 +33,8 @@
 #include "metrics/counters.h"
 #include "metrics/exposition.h"
 #include "net/listen.h"
+#include "nginx/files.h"
+#include "nginx/translation.h"
 #include "policy/rules.h"
 #include "ring/messenger.h"
 #include "ring/probe.h"
@@ -54,6 +57,7 @@ constexpr std::string_view usage =
     "       ringmx check --config FILE   say what FILE lets clients do and exit 0, or what is wrong and exit "
     "1\n"
     "       ringmx explain --config FILE OPTIONS   say what becomes of a session, and which rule decides\n"
+    "       ringmx import-nginx NGINX.CONF [--output FILE]   make a configuration of nginx's mail {}\n"
     "       ringmx --version\n";
 
 // One line per event, for the journal.
@@ -348,6 +352,27 @@ int explain(const std::string& file, std::span<const std::string_view> options) 
   return 0;
 }
 
+// Makes a configuration of nginx's. Standard error says what needs the operator.
+int import_nginx(std::string_view file, const std::string& output) {
+  // nginx's own paths begin in the folder of its configuration, those of the result in the folder of that.
+  const nginx::Translation result =
+      nginx::import_file(std::filesystem::absolute(file).lexically_normal().string(), nginx::system_files());
+  for (const nginx::Finding& finding : result.findings) std::cerr << finding.line() << '\n';
+  if (result.problem) {
+    std::cerr << result.problem->text() << '\n';
+    return 1;
+  }
+  std::string error;
+  if (output.empty()) {
+    std::cout << result.text << std::flush;
+    if (!std::cout) error = "standard output can't be written";
+  } else if (!nginx::write_new_file(output, result.text, error)) {
+    error = output + " can't be made: " + error + "; name another file";
+  }
+  if (!error.empty()) log(error);
+  return error.empty() ? 0 : 1;
+}
+
 int main(std::vector<std::string_view> arguments) {
   if (arguments.size() == 1 && arguments[0] == "--version") {
     std::cout << "ringmx " RINGMX_VERSION " (" RINGMX_TLS ")\n";
@@ -357,6 +382,10 @@ int main(std::vector<std::string_view> arguments) {
     std::cout << usage;
     return 0;
   }
+  if (arguments.size() == 2 && arguments[0] == "import-nginx" && !arguments[1].starts_with('-'))
+    return import_nginx(arguments[1], "");
+  if (arguments.size() == 4 && arguments[0] == "import-nginx" && arguments[2] == "--output")
+    return import_nginx(arguments[1], std::string(arguments[3]));
   if (arguments.size() == 3 && arguments[1] == "--config") {
     const std::string file(arguments[2]);
     if (arguments[0] == "run") return run(file);
