@@ -652,9 +652,18 @@ void Translator::make_service() {
   }
   if (const Directives& headers = all("auth_http_header"); !headers.empty()) {
     std::vector<std::string> fields;
-    for (const Directive* header : headers)
-      fields.push_back(header->arguments[0] + ": " + header->arguments[1]);
-    say(table, headers, {key("headers", toml(fields))});
+    std::string text;
+    for (const Directive* header : headers) {
+      const std::string field = header->arguments[0] + ": " + header->arguments[1];
+      const bool repeated = std::find(fields.begin(), fields.end(), field) != fields.end();
+      if (config::check_http_header(field))
+        text =
+            "a field of HTTP is \"Name: value\" in printable ASCII, and none that says what the request is. "
+            "What is none is left out.";
+      else if (!repeated)
+        fields.push_back(field);
+    }
+    say(table, headers, {key("headers", toml(fields))}, Kind::to_do, text);
   }
   if (one("auth_http_pass_client_cert") != nullptr) {
     unless_off(all("auth_http_pass_client_cert"), table, Kind::not_carried,
