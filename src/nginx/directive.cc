@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "config/notation.h"
 #include "nginx/lexer.h"
 
 namespace ringmx::nginx {
@@ -121,6 +122,10 @@ class Parser {
 };
 
 }  // namespace
+
+std::string Problem::text() const {
+  return config::on_one_line(place.text() + ": " + message + "; " + mend);
+}
 
 std::string folder_of(const std::string& file) {
   return file.substr(0, file.rfind('/') + 1);

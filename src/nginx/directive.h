@@ -28,7 +28,7 @@ struct Problem {
   Place place;
   std::string message;
   std::string mend;
-  [[nodiscard]] std::string text() const { return place.text() + ": " + message + "; " + mend; }
+  [[nodiscard]] std::string text() const;  // on one line
 };
 
 // Where files come from.

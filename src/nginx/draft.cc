@@ -83,7 +83,7 @@ void append_wrapped(std::vector<std::string>& to, std::string_view text, std::st
 }
 
 void append_remarks(std::string& to, const std::vector<std::string>& remarks) {
-  for (const std::string& remark : remarks) to += remark.empty() ? "#\n" : "# " + remark + "\n";
+  for (const std::string& remark : remarks) to += remark.empty() ? "#\n" : "# " + printable(remark) + "\n";
 }
 
 void append_table(std::string& to, const Table& table) {

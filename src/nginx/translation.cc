@@ -10,6 +10,7 @@
 #include "config/notation.h"
 #include "nginx/draft.h"
 #include "nginx/values.h"
+#include "ringmx/smtp/capabilities.h"
 
 // A server {} of nginx becomes a [[listener]] for each address that it listens at. What it says is walked
 // through in the order of `known_`, which is the order of the keys in the result; each directive adds a key
@@ -90,7 +91,9 @@ class Translator {
   void leave_out(const Directive& directive, std::string_view text, Kind kind = Kind::not_carried);
   bool read_listen(const Directive& directive, Listen& out);
   void add_listener(const Listen& listen, unsigned port, bool ipv4_too);
+  void read_methods();
   void make_service();
+  void tell_upstreams(std::string_view how, const Directive& by);
   void add_upstreams();
   void add_rules(std::string& to) const;
   [[nodiscard]] std::string header() const;
@@ -99,6 +102,11 @@ class Translator {
   [[nodiscard]] const Directives& all(std::string_view name) const;
   [[nodiscard]] const Directive* one(std::string_view name) const;
   [[nodiscard]] bool inherited(const Directive& directive) const;
+  // Of the clients with TLS.
+  [[nodiscard]] bool asks_certificates() const {
+    const std::string_view mode = value_of("ssl_verify_client");
+    return uses_tls_ && !mode.empty() && mode != "off";
+  }
   // The first argument; "" if there is no such directive.
   [[nodiscard]] std::string_view value_of(std::string_view name) const;
 
@@ -128,6 +136,7 @@ class Translator {
   [[nodiscard]] Fitted fit(const Directive& directive, std::string_view section, std::string_view name);
 
   void nothing_to_say(const Directives&) {}  // what it says is done where it belongs
+  void protocol(const Directives& of) { say(common_, of, {}); }
   void server_name(const Directives&);
   void smtp_auth(const Directives&);
   void smtp_capabilities(const Directives&);
@@ -167,19 +176,21 @@ class Translator {
 
   // Of the present server.
   const MailServer* server_ = nullptr;
-  Table common_;             // keys of each of its listeners
-  Table tls_keys_;           // of those with TLS
-  Table starttls_keys_;      // of those with STARTTLS
-  bool uses_tls_ = false;    // one of them
-  bool needs_auth_ = false;  // only clients that log in may send
-  std::string service_;      // its name
+  Table common_;                   // keys of each of its listeners
+  Table tls_keys_;                 // of those with TLS
+  Table starttls_keys_;            // of those with STARTTLS
+  bool uses_tls_ = false;          // one of them
+  bool takes_anybody_ = false;     // who has not logged in may send
+  std::vector<std::string> auth_;  // the methods of AUTH
+  std::string service_;            // its name
 
   Table process_{"[server]", {}, {}, false};
   std::vector<Table> listeners_;
   std::vector<Table> services_;
   std::vector<std::string> service_keys_;  // what tells them apart
   std::vector<Table> upstreams_;
-  Table upstream_remarks_;  // about how upstreams are spoken to
+  Table upstream_remarks_;    // about how upstreams are spoken to
+  std::string authenticate_;  // how they are told who has logged in
   Table tls_{"[tls]", {}, {}, false};
   std::vector<std::string> left_out_;  // remarks about servers
   std::set<std::string> names_, addresses_;
@@ -197,7 +208,7 @@ const std::vector<Translator::Known>& Translator::known() {
   static const std::vector<Known> known = {
       // The core.
       {"listen", 1, any, true, &T::nothing_to_say},
-      {"protocol", 1, 1, false, &T::nothing_to_say},
+      {"protocol", 1, 1, false, &T::protocol},
       {"server_name", 1, 1, false, &T::server_name},
       {"auth_http", 1, 1, false, &T::nothing_to_say},
       {"auth_http_header", 2, 2, true, &T::nothing_to_say},
@@ -449,7 +460,8 @@ void Translator::leave_out(const Directive& directive, std::string_view text, Ki
 void Translator::translate_server(const MailServer& server) {
   server_ = &server;
   common_ = tls_keys_ = starttls_keys_ = {};
-  needs_auth_ = false;
+  takes_anybody_ = false;
+  auth_.clear();
   service_.clear();
   if (server.protocol != Protocol::smtp) {
     const std::string name = server.protocol == Protocol::imap ? "IMAP" : "POP3";
@@ -479,7 +491,7 @@ void Translator::translate_server(const MailServer& server) {
 
   if (uses_tls_ && all("ssl_certificate").empty())
     return refuse(*server.block, "there is TLS, and no ssl_certificate for it");
-  if (all("smtp_auth").empty()) smtp_auth({});
+  read_methods();
   make_service();
   if (all("smtp_capabilities").empty()) {
     common_.entries.push_back(
@@ -555,12 +567,15 @@ void Translator::add_listener(const Listen& listen, unsigned port, bool ipv4_too
         "let that send none (then all clients have its address), and remove the # below, or stay with nginx "
         "here.");
   }
-  if (needs_auth_) {
+  if (!takes_anybody_) {
     const Directive* auth = one("smtp_auth");
     off("smtp_auth", auth != nullptr ? auth->place : server_->block->place,
-        "here only clients that log in may send, and ringmx has no AUTH yet. Without it this listener would "
-        "take "
-        "mail from anybody, so it is switched off. Stay with nginx here.");
+        "here nginx takes mail only from clients that have logged in. ringmx tells the mail server who has, "
+        "and "
+        "leaves that decision to it. So that this is no open relay it is switched off: remove the # below "
+        "once the "
+        "mail server refuses from ringmx's address what has no login (in Postfix: that address is not in "
+        "mynetworks, and smtpd_relay_restrictions = permit_sasl_authenticated, reject).");
   }
   table.entries.push_back({{}, {key("name", toml(name))}});
   Entry where{{}, {key("address", toml(text))}};
@@ -592,6 +607,7 @@ void Translator::add_listener(const Listen& listen, unsigned port, bool ipv4_too
     }
   };
   append(common_);
+  if (!auth_.empty()) table.entries.push_back({{}, {key("auth", toml(auth_))}});
   const bool implicit = listen.ssl || value_of("ssl") == "on";
   const std::string_view mode = value_of("starttls");
   const bool starts = mode == "on" || mode == "only";
@@ -627,12 +643,15 @@ void Translator::make_service() {
   }
   const std::string url = address.starts_with("unix:") ? "http://" + address + ":" + http->target
                                                        : "http://" + address + http->target;
+  const std::string_view chosen =
+      "Auth-Server and Auth-Port must name an address that an [[upstream]] has: any other is answered 451.";
   const std::string_view once =
       "nginx asks once in a session, at the first recipient, and passes on unseen what follows. ringmx asks "
       "at "
       "each recipient. Auth-Server and Auth-Port must name an address that an [[upstream]] has: any other is "
       "answered 451.";
-  say(table, {auth}, {key("protocol", toml("auth_http")), key("address", toml(url))}, Kind::differs, once);
+  say(table, {auth}, {key("protocol", toml("auth_http")), key("address", toml(url))}, Kind::differs,
+      takes_anybody_ ? once : chosen);
   if (!http->numeric && http->host == "localhost") {
     say(table, {auth}, {}, Kind::differs, "localhost is 127.0.0.1 here.");
   } else if (!http->numeric) {
@@ -640,7 +659,19 @@ void Translator::make_service() {
         "PLACEHOLDER: ringmx resolves no names. Write the address of " + config::in_quotes(http->host) +
             " instead of 127.0.0.1. The request says Host: 127.0.0.1 then.");
   }
-  table.entries.push_back({{}, {key("steps", toml("rcpt"))}});
+  const bool both = takes_anybody_ && !auth_.empty();
+  Entry steps{{},
+              {key("steps", both ? toml(std::vector<std::string>{"auth", "rcpt"})
+                                 : toml(takes_anybody_ ? "rcpt" : "auth"))}};
+  if (both) {
+    const std::string_view text =
+        "ringmx asks at RCPT about clients that have logged in, too. With extra_headers = true the script "
+        "sees who "
+        "they are (Auth-SMTP-User).";
+    append_wrapped(steps.remarks, std::string(title(Kind::differs)).append(": ").append(text), "  ");
+    tell(Kind::differs, auth->place, auth->name, text);
+  }
+  table.entries.push_back(std::move(steps));
   table.entries.push_back(
       {{"nginx closes after a refusal without Auth-Wait. To let the session go on, as other "
         "servers do,",
@@ -665,10 +696,13 @@ void Translator::make_service() {
     }
     say(table, headers, {key("headers", toml(fields))}, Kind::to_do, text);
   }
-  if (one("auth_http_pass_client_cert") != nullptr) {
-    unless_off(all("auth_http_pass_client_cert"), table, Kind::not_carried,
-               "the script does not get the certificate itself (Auth-SSL-Cert), only what nginx says of it "
-               "besides: Auth-SSL-Verify, -Subject, -Issuer, -Serial and -Fingerprint.");
+  if (const Directive* pass = one("auth_http_pass_client_cert")) {
+    const auto on = parse_flag(pass->arguments[0]);
+    if (!on) return refuse(*pass, R"(it takes "on" or "off")");
+    if (*on && asks_certificates())
+      say(table, {pass}, {key("pass_certificate", "true")});
+    else
+      say(table, {pass}, {}, Kind::not_carried, *on ? "clients are not asked for certificates here." : "");
   }
 
   std::string identity;
@@ -693,26 +727,31 @@ void Translator::server_name(const Directives& of) {
   say_once(process_, of, "hostname", toml(name));
 }
 
-void Translator::smtp_auth(const Directives& of) {
-  std::set<std::string> methods;
-  for (const Directive* directive : of) {
+void Translator::read_methods() {
+  for (const Directive* directive : all("smtp_auth")) {
     for (const std::string& method : directive->arguments) {
-      const bool fits = method == "none" || method == "plain" || method == "login" || method == "cram-md5" ||
-                        method == "external";
-      if (!fits) return refuse(*directive, config::in_quotes(method) + " is no method of smtp_auth");
-      methods.insert(method);
+      if (method == "none")
+        takes_anybody_ = true;
+      else if (method != "plain" && method != "login" && method != "cram-md5" && method != "external")
+        return refuse(*directive, config::in_quotes(method) + " is no method of smtp_auth");
+      else if (std::find(auth_.begin(), auth_.end(), method) == auth_.end())
+        auth_.push_back(method);
     }
   }
-  if (!methods.contains("none")) {
-    needs_auth_ = true;
-    if (!of.empty()) say(common_, of, {});
-  } else if (methods.size() > 1) {
-    say(common_, of, {}, Kind::not_carried,
-        "ringmx has no AUTH yet. Clients may send without it here, as they may with nginx (none); those that "
-        "insist on AUTH need a server {} of nginx at another port until then.");
-  } else {
-    say(common_, of, {});
-  }
+  if (all("smtp_auth").empty()) auth_ = {"plain", "login"};
+  // A certificate says who the client is: ringmx wants to be told to ask for one.
+  if (!asks_certificates()) std::erase(auth_, "external");
+}
+
+void Translator::smtp_auth(const Directives& of) {
+  const bool external = std::any_of(of.begin(), of.end(), [](const Directive* directive) {
+    return std::count(directive->arguments.begin(), directive->arguments.end(), "external") != 0;
+  });
+  say(common_, of, {}, Kind::not_carried,
+      external && !asks_certificates()
+          ? "external is by certificate, and ssl_verify_client asks for none. Write client_certificates and "
+            "client_ca_file, and \"external\" in auth."
+          : "");
 }
 
 void Translator::smtp_capabilities(const Directives& of) {
@@ -897,8 +936,7 @@ void Translator::ssl_verify_client(const Directives& of) {
 }
 
 void Translator::ssl_client_certificate(const Directives& of) {
-  const std::string_view mode = value_of("ssl_verify_client");
-  if (mode.empty() || mode == "off")
+  if (!asks_certificates())
     return say(tls_keys_, of, {}, Kind::not_carried, "ssl_verify_client is off: clients are not asked.");
   const std::string path = toml(resolved(folder_, of.front()->arguments[0]));
   say(tls_keys_, of, {key("client_ca_file", path)});
@@ -914,18 +952,29 @@ void Translator::ssl_trusted_certificate(const Directives& of) {
 
 void Translator::xclient(const Directives& of) {
   constexpr std::string_view text =
-      "nginx tells the mail server by XCLIENT who the client is; ringmx does not yet. The mail server sees "
+      "nginx tells the mail server by XCLIENT where the client is; ringmx does not yet. The mail server sees "
       "ringmx's address instead: take that out of its mynetworks and of all that trusts it, or it is an open "
       "relay for everybody. Whatever looks at the client's address (SPF, block lists, greylisting) has to "
       "wait, "
-      "or to ask before ringmx does, as a [[service]].";
-  if (of.empty()) {
-    if (said_.emplace(nullptr, "xclient").second)
-      say(upstream_remarks_, server_->block->place, "xclient", {}, Kind::to_do,
-          "xclient is on unless it is switched off: " + std::string(text));
-    return;
+      "or to be asked by ringmx, as a [[service]].";
+  if (!of.empty()) {
+    unless_off(of, upstream_remarks_, Kind::to_do, text);
+  } else if (said_.emplace(nullptr, "xclient").second) {
+    say(upstream_remarks_, server_->block->place, "xclient", {}, Kind::to_do,
+        "xclient is on unless it is switched off: " + std::string(text));
   }
-  unless_off(of, upstream_remarks_, Kind::to_do, text);
+  const bool on = of.empty() || value_of("xclient") == "on";
+  if (on && !auth_.empty() && value_of("proxy_smtp_auth") != "on") tell_upstreams("xclient", *server_->block);
+}
+
+// How the mail server learns who has logged in.
+void Translator::tell_upstreams(std::string_view how, const Directive& by) {
+  if (authenticate_.empty()) authenticate_ = how;
+  if (authenticate_ == how) return;
+  say(common_, {&by}, {}, Kind::differs,
+      "upstreams are told who has logged in by authenticate = " + toml(authenticate_) +
+          ". Where it must be " + toml(how) +
+          ", write an [[upstream]] of its own, and its name in upstreams here.");
 }
 
 void Translator::proxy_protocol(const Directives& of) {
@@ -935,8 +984,8 @@ void Translator::proxy_protocol(const Directives& of) {
 }
 
 void Translator::proxy_smtp_auth(const Directives& of) {
-  unless_off(of, upstream_remarks_, Kind::not_carried,
-             "ringmx has no AUTH yet, so there is nothing to pass on to the mail server.");
+  unless_off(of, upstream_remarks_, Kind::differs, "");
+  if (value_of("proxy_smtp_auth") == "on" && !auth_.empty()) tell_upstreams("plain", *of.front());
 }
 
 void Translator::proxy_pass_error_message(const Directives& of) {
@@ -993,6 +1042,14 @@ void Translator::add_upstreams() {
     upstreams_.push_back(std::move(table));
   }
   tell(kind, auth->place, auth->name, text);
+  for (Table& table : upstreams_) {
+    if (authenticate_.empty()) break;
+    table.entries.push_back({{}, {key("authenticate", toml(authenticate_))}});
+    if (authenticate_ != "plain") continue;
+    table.entries.push_back({{"nginx says passwords in clear text to the mail server. Better: starttls = "
+                              "\"required\" instead of the next line."},
+                             {key("authenticate_in_clear_text", "true")}});
+  }
   std::vector<std::string> remarks;
   append_wrapped(remarks, std::string(title(kind)) + ": " + text);
   for (const Entry& entry : upstream_remarks_.entries)
@@ -1103,7 +1160,7 @@ Translation Translator::run() {
 }  // namespace
 
 std::string Finding::line() const {
-  return place.text() + ": " + subject + ": " + std::string(title(kind)) + ": " + text;
+  return printable(place.text() + ": " + subject + ": " + std::string(title(kind)) + ": " + text);
 }
 
 Translation translate(const std::string& file, const Mail& mail) {

@@ -70,7 +70,9 @@ TEST_P(Golden, CanBeRun) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Nginx, Golden, testing::Values("mx", "hosting", "partners"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const testing::TestParamInfo<const char*>& one) {
+                           return std::string(one.param);
+                         });
 
 }  // namespace
 }  // namespace ringmx::nginx

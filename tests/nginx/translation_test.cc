@@ -32,11 +32,16 @@ Translation import_text(const std::string& text) {
 }
 
 // What every server here needs.
-constexpr std::string_view always = "server_name mx.example.org; xclient off; auth_http 127.0.0.1:9000/auth;";
+constexpr std::string_view always[] = {"server_name mx.example.org;", "xclient off;",
+                                       "auth_http 127.0.0.1:9000/auth;"};
 
 // mail {} with a server in which `own` stands, and `around` in front of it. Line 3 is the first of `own`.
 std::string mail(std::string_view own, std::string_view around = "") {
-  std::string out = "mail { " + std::string(always) + std::string(around) + "\nserver {\n" + std::string(own);
+  std::string out = "mail { ";
+  for (const std::string_view one : always) {
+    if (own.find(one.substr(0, one.find(' ') + 1)) == own.npos) out += one;
+  }
+  out += std::string(around) + "\nserver {\n" + std::string(own);
   if (own.find("listen") == own.npos) out += " listen 25;";
   if (own.find("smtp_auth") == own.npos && around.find("smtp_auth") == around.npos) out += " smtp_auth none;";
   return out + "\n}\n}\n";
@@ -118,11 +123,17 @@ std::vector<Case> cases() {
          return s.headers == std::vector<std::string>{"X-Key: a \"b"};
        })},
       {"auth_http_timeout", "auth_http_timeout 7s;", service([](const auto& s) { return s.timeout == 7s; })},
-      {"auth_http_pass_client_cert", "auth_http_pass_client_cert on;", stays, "Auth-SSL-Cert"},
-      {"smtp_auth", "smtp_auth none login;", stays, "ringmx has no AUTH yet"},
+      {"auth_http_pass_client_cert", "auth_http_pass_client_cert on;", stays, "not asked for certificates"},
+      {"smtp_auth", "smtp_auth none login;",
+       [=](const Config& c) {
+         return of_listener(
+                    c,
+                    [](const Listener& l) { return l.auth == smtp::MechanismSet{smtp::Mechanism::login}; }) &&
+                c.services.at(0).steps == policy::Steps{policy::Step::auth, policy::Step::rcpt};
+       }},
       {"smtp_capabilities", "smtp_capabilities \"SIZE 1000000\" DSN ETRN;", listener([](const Listener& l) {
-         return l.message_size_limit == 1'000'000 &&
-                l.extensions == smtp::ExtensionSet{smtp::Extension::size, smtp::Extension::dsn};
+         return l.message_size_limit == 1'000'000 && l.extensions.has(smtp::Extension::size) &&
+                l.extensions.has(smtp::Extension::dsn) && !l.extensions.has(smtp::Extension::pipelining);
        }),
        "ETRN is nothing that ringmx offers"},
       {"smtp_client_buffer", "smtp_client_buffer 8k;",
@@ -178,7 +189,10 @@ std::vector<Case> cases() {
       {"proxy", "proxy on;", stays, "does nothing in nginx"},
       {"xclient", "xclient on;", stays, "TO DO: nginx tells the mail server by XCLIENT"},
       {"proxy_protocol", "proxy_protocol on;", stays, "TO DO: ringmx sends no PROXY header"},
-      {"proxy_smtp_auth", "proxy_smtp_auth on;", stays, "no AUTH yet"},
+      {"proxy_smtp_auth", "proxy_smtp_auth on; smtp_auth none plain;",
+       [](const Config& c) {
+         return c.upstreams.at(0).authenticate == config::Upstream::Authenticate::plain;
+       }},
       {"proxy_pass_error_message", "proxy_pass_error_message off;", stays, "word for word"},
       {"proxy_timeout", "proxy_timeout 1h;", stays, "RFC 5321 section 4.5.3.2"},
       {"proxy_buffer", "proxy_buffer 8k;", stays, "session_memory"},
@@ -371,7 +385,7 @@ TEST(Translation, NamesAreNotResolved) {
 
 // Never an open relay: who must log in with nginx can't send through ringmx.
 TEST(Translation, ServersForLoginsAreSwitchedOff) {
-  for (const std::string_view auth : {"smtp_auth plain login;", "smtp_auth cram-md5; smtp_auth external;"}) {
+  for (const std::string_view auth : {"smtp_auth plain login;", "smtp_auth cram-md5; smtp_auth login;"}) {
     const Translation result =
         import_text(mail("listen 25; smtp_auth none; } server { listen 587;" + std::string(auth)));
     const Config c = config_of(result.text);
@@ -380,14 +394,14 @@ TEST(Translation, ServersForLoginsAreSwitchedOff) {
     EXPECT_THAT(result.text,
                 HasSubstr("#[[listener]]\n#name = \"submission\"\n#address = \"0.0.0.0:587\"\n"));
     EXPECT_THAT(findings_of(result),
-                ElementsAre(HasSubstr("smtp_auth: TO DO: here only clients that log in")));
+                ElementsAre(HasSubstr("smtp_auth: TO DO: here nginx takes mail only from clients")));
   }
   // What nginx does unless it is told otherwise.
   const std::string text = "mail { auth_http 127.0.0.1; xclient off;\nserver { listen 587; } }";
   EXPECT_EQ(
       problem_of(text),
       "/n/nginx.conf:1: no server is left that ringmx could be; do what is said above, or stay with nginx");
-  EXPECT_THAT(findings(text), ElementsAre(HasSubstr("/n/nginx.conf:2: smtp_auth: TO DO: here only clients")));
+  EXPECT_THAT(findings(text), ElementsAre(HasSubstr("/n/nginx.conf:2: smtp_auth: TO DO: here nginx takes")));
 }
 
 TEST(Translation, ServersBehindBalancersAreSwitchedOff) {
@@ -441,8 +455,10 @@ TEST(Translation, WhatIsInheritedIsSaidOnce) {
 
 TEST(Translation, OneForTheWholeProcess) {
   EXPECT_THAT(
-      findings(mail("listen 25; smtp_auth none; } server { listen 26; protocol smtp; server_name b.example; "
-                    "smtp_auth none;")),
+      findings(
+          mail("listen 25; smtp_auth none; server_name mx.example.org; } server { listen 26; protocol smtp; "
+               "server_name b.example; "
+               "smtp_auth none;")),
       ElementsAre(
           HasSubstr("server_name: Not carried over: ringmx has one hostname for all listeners, and it is "
                     "\"mx.example.org\" already")));
@@ -508,6 +524,37 @@ TEST(Translation, ClientCertificates) {
               HasSubstr("no ssl_client_certificate"));
 }
 
+// Who logs in, and how the mail server learns of it.
+TEST(Translation, Authentication) {
+  using Authenticate = config::Upstream::Authenticate;
+  const Config by_xclient = imported(mail("smtp_auth none plain cram-md5; xclient on;"));
+  EXPECT_EQ(by_xclient.listeners.at(0).auth,
+            (smtp::MechanismSet{smtp::Mechanism::plain, smtp::Mechanism::cram_md5}));
+  EXPECT_EQ(by_xclient.upstreams.at(0).authenticate, Authenticate::xclient);
+  const Config by_auth = imported(mail("smtp_auth none plain; proxy_smtp_auth on; xclient on;"));
+  EXPECT_EQ(by_auth.upstreams.at(0).authenticate, Authenticate::plain);
+  EXPECT_TRUE(by_auth.upstreams.at(0).authenticate_in_clear_text);
+  EXPECT_EQ(imported(mail("smtp_auth none plain;")).upstreams.at(0).authenticate, Authenticate::none);
+  EXPECT_EQ(imported(mail("smtp_auth none; xclient on;")).upstreams.at(0).authenticate, Authenticate::none);
+  // One way for all.
+  EXPECT_THAT(
+      findings(mail("listen 25; smtp_auth none plain; xclient on; } server { listen 26; protocol smtp; "
+                    "smtp_auth none plain; proxy_smtp_auth on; xclient off;")),
+      testing::Contains(HasSubstr("proxy_smtp_auth: Differs: upstreams are told who has logged in by "
+                                  "authenticate = \"xclient\"")));
+}
+
+TEST(Translation, ExternalIsByCertificate) {
+  EXPECT_THAT(findings(mail("smtp_auth none external;")),
+              ElementsAre(HasSubstr("external is by certificate")));
+  const std::string asks =
+      "smtp_auth none external; ssl_verify_client optional; ssl_client_certificate c.pem;"
+      "auth_http_pass_client_cert on;";
+  const Config c = imported(mail(asks + std::string(starttls)));
+  EXPECT_EQ(c.listeners.at(0).auth, smtp::MechanismSet{smtp::Mechanism::external});
+  EXPECT_TRUE(c.services.at(0).pass_certificate);
+}
+
 // Where mail goes.
 TEST(Translation, Upstreams) {
   const Translation none = import_text(mail(""));
@@ -551,7 +598,7 @@ TEST(Translation, Refusals) {
   EXPECT_THAT(problem_of(mail("timeout 1s { }")), HasSubstr("timeout does not take these arguments"));
   EXPECT_THAT(problem_of(mail("timeout 1s; timeout 1s;")), HasSubstr("timeout is there already"));
   EXPECT_THAT(problem_of(mail("smtp_auth none kerberos;")), HasSubstr("\"kerberos\" is no method"));
-  EXPECT_THAT(problem_of(mail("starttls yes;")), HasSubstr("there"));
+  EXPECT_THAT(problem_of(mail("starttls yes;")), HasSubstr("starttls takes \"on\", \"off\" or \"only\""));
   EXPECT_THAT(problem_of(mail("starttls on;")), HasSubstr("no ssl_certificate"));
   EXPECT_THAT(problem_of(mail("starttls on; ssl_certificate a;")), HasSubstr("no ssl_certificate_key"));
   EXPECT_THAT(problem_of(mail("xclient yes;")), HasSubstr("it takes \"on\" or \"off\""));
@@ -568,7 +615,7 @@ TEST(Translation, OddOctets) {
   EXPECT_THAT(c.listeners.at(0).certificate, ElementsAre("/n/a\n\"\x7f?\xc3\xbc"));
   EXPECT_THAT(c.listeners.at(0).private_key, ElementsAre("/n/k\\"));
   EXPECT_THAT(findings(mail("auth_http_header Host x; auth_http_header A \xc3\xbc; auth_http_header B b;")),
-              IsEmpty());
+              ElementsAre(HasSubstr("auth_http_header: TO DO: a field of HTTP")));
   EXPECT_THAT(imported(mail("auth_http_header Host x; auth_http_header A \xc3\xbc; auth_http_header B b;"))
                   .services.at(0)
                   .headers,
