@@ -17,10 +17,10 @@ namespace {
 std::optional<std::string> read(const std::string& path, std::string& error) {
   // A configuration has some kilobytes; a device or a log would go on and on.
   constexpr std::size_t limit = 4 * 1024 * 1024;
+  errno = 0;
   std::ifstream file(path, std::ios::binary);
   std::string text;
   std::array<char, 16384> block;
-  errno = 0;
   while (file && text.size() <= limit) {
     file.read(block.data(), block.size());
     text.append(block.data(), static_cast<std::size_t>(file.gcount()));

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "nginx/lexer.h"
 
+#include <utility>
+
 // What nginx does, where one would not expect it: a quote, '#' or '}' counts only where a word could begin. A
 // word without quotes ends at white space, ';' or '{', but "${" is the start of a variable. A backslash takes
 // any octet along; it disappears before a quote or another one, and with t, r and n it makes a control

@@ -75,6 +75,7 @@ class Translator {
     std::string_view reason = {};
   };
   static const std::vector<Known>& known();
+  static const Known* find_known(std::string_view name);
 
  private:
   struct Listen {
@@ -289,6 +290,12 @@ const std::vector<Translator::Known>& Translator::known() {
   return known;
 }
 
+const Translator::Known* Translator::find_known(std::string_view name) {
+  const auto found =
+      std::find_if(known().begin(), known().end(), [&](const Known& k) { return k.name == name; });
+  return found == known().end() ? nullptr : &*found;
+}
+
 // ---------------------------------------------------------------------------------------- what is said
 
 std::string Translator::place(const Place& place) const {
@@ -470,9 +477,8 @@ void Translator::translate_server(const MailServer& server) {
   }
 
   for (const auto& [name, directives] : server.settings) {
-    const auto found =
-        std::find_if(known().begin(), known().end(), [&](const Known& k) { return k.name == name; });
-    if (found == known().end()) continue;
+    const Known* found = find_known(name);
+    if (found == nullptr) continue;
     for (const Directive* directive : directives) {
       const std::size_t count = directive->arguments.size();
       if (count < found->least || count > found->most || directive->is_block)
@@ -514,7 +520,7 @@ void Translator::translate_server(const MailServer& server) {
   }
   if (all("xclient").empty()) xclient({});
   for (const auto& [name, directives] : server.settings) {
-    if (std::none_of(known().begin(), known().end(), [&](const Known& k) { return k.name == name; }))
+    if (find_known(name) == nullptr)
       say(common_, directives, {}, Kind::not_carried,
           "it is no directive of nginx's mail modules. If another module brought it, see what that does.");
   }
@@ -599,7 +605,8 @@ void Translator::add_listener(const Listen& listen, unsigned port, bool ipv4_too
     table.entries.push_back(std::move(entry));
   }
   if (!listen.backlog.empty()) table.entries.push_back({{}, {key("backlog", listen.backlog)}});
-  if (!service_.empty()) table.entries.push_back({{}, {key("services", toml(std::vector{service_}))}});
+  table.entries.push_back({{}, {key("services", toml(std::vector{service_}))}});
+  if (!auth_.empty()) table.entries.push_back({{}, {key("auth", toml(auth_))}});
 
   const auto append = [&](const Table& from) {
     for (const Entry& entry : from.entries) {
@@ -607,7 +614,7 @@ void Translator::add_listener(const Listen& listen, unsigned port, bool ipv4_too
     }
   };
   append(common_);
-  if (!auth_.empty()) table.entries.push_back({{}, {key("auth", toml(auth_))}});
+
   const bool implicit = listen.ssl || value_of("ssl") == "on";
   const std::string_view mode = value_of("starttls");
   const bool starts = mode == "on" || mode == "only";
@@ -650,12 +657,14 @@ void Translator::make_service() {
       "at "
       "each recipient. Auth-Server and Auth-Port must name an address that an [[upstream]] has: any other is "
       "answered 451.";
-  say(table, {auth}, {key("protocol", toml("auth_http")), key("address", toml(url))}, Kind::differs,
-      takes_anybody_ ? once : chosen);
-  if (!http->numeric && http->host == "localhost") {
-    say(table, {auth}, {}, Kind::differs, "localhost is 127.0.0.1 here.");
-  } else if (!http->numeric) {
-    say(table, {auth}, {}, Kind::to_do,
+  say(table, {auth}, {key("protocol", toml("auth_http"))}, Kind::differs, takes_anybody_ ? once : chosen);
+  const std::string where = key("address", toml(url));
+  if (http->numeric) {
+    table.entries.push_back({{}, {where}});
+  } else if (http->host == "localhost") {
+    say(table, {auth}, {where}, Kind::differs, "localhost is 127.0.0.1 here.");
+  } else {
+    say(table, {auth}, {where}, Kind::to_do,
         "PLACEHOLDER: ringmx resolves no names. Write the address of " + config::in_quotes(http->host) +
             " instead of 127.0.0.1. The request says Host: 127.0.0.1 then.");
   }
@@ -1046,9 +1055,10 @@ void Translator::add_upstreams() {
     if (authenticate_.empty()) break;
     table.entries.push_back({{}, {key("authenticate", toml(authenticate_))}});
     if (authenticate_ != "plain") continue;
-    table.entries.push_back({{"nginx says passwords in clear text to the mail server. Better: starttls = "
-                              "\"required\" instead of the next line."},
-                             {key("authenticate_in_clear_text", "true")}});
+    table.entries.push_back(
+        {{"nginx says passwords in clear text to the mail server. If it has TLS, better write",
+          "starttls = \"required\" instead of the next line."},
+         {key("authenticate_in_clear_text", "true")}});
   }
   std::vector<std::string> remarks;
   append_wrapped(remarks, std::string(title(kind)) + ": " + text);

@@ -110,7 +110,7 @@ std::vector<Case> cases() {
   };
   const auto stays = [](const Config& c) { return !c.listeners.empty(); };
   return {
-      {"listen", "listen 10.0.0.1:2525 backlog=77;",
+      {"listen", "listen 10.0.0.1:2525 backlog=77; protocol smtp;",
        listener([](const Listener& l) { return l.address.text() == "10.0.0.1:2525" && l.backlog == 77; })},
       {"protocol", "protocol smtp; listen 2525;", stays},
       {"server_name", "server_name a.example;",
@@ -611,8 +611,9 @@ TEST(Translation, Refusals) {
 // Whatever stands in a value, the result is TOML.
 TEST(Translation, OddOctets) {
   const Config c =
-      imported(mail("ssl_certificate \"a\n\\\"\x7f\xff\xc3\xbc\"; ssl_certificate_key k\\\\; starttls on;"));
-  EXPECT_THAT(c.listeners.at(0).certificate, ElementsAre("/n/a\n\"\x7f?\xc3\xbc"));
+      imported(mail("ssl_certificate \"a\\\"\xff\xc3\xbc\"; ssl_certificate_key k\\\\; starttls on;"
+                    "error_log \"a\nb\x7f\xff\xed\xa0\x80\";"));
+  EXPECT_THAT(c.listeners.at(0).certificate, ElementsAre("/n/a\"?\xc3\xbc"));
   EXPECT_THAT(c.listeners.at(0).private_key, ElementsAre("/n/k\\"));
   EXPECT_THAT(findings(mail("auth_http_header Host x; auth_http_header A \xc3\xbc; auth_http_header B b;")),
               ElementsAre(HasSubstr("auth_http_header: TO DO: a field of HTTP")));
