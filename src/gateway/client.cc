@@ -117,6 +117,7 @@ struct Client::Transaction {
   // The envelope, until the upstream has it.
   std::string sender;      // mailbox of MAIL
   std::string parameters;  // of MAIL
+  bool requiretls = false;
   std::string recipients;  // RCPT commands, kept until MAIL is answered, in case they must be said again
   std::size_t recipients_sent = 0;  // bytes of them
   bool mail_sent = false;
@@ -530,6 +531,7 @@ void Client::act(const smtp::Decision& decision) {
     case Action::greet_esmtp:
       abort_transaction();
       offered_ = listener_.offered.extensions;
+      if (!session_.secured()) offered_.remove(smtp::Extension::requiretls);
       if (const smtp::MechanismSet mechanisms = offered_mechanisms(decision); !mechanisms.empty()) {
         smtp::Capabilities offered = session_.secured() ? listener_.offered : listener_.offered_in_clear;
         offered.auth = mechanisms;
@@ -541,6 +543,7 @@ void Client::act(const smtp::Decision& decision) {
       transaction_ = std::make_unique<Transaction>();
       transaction_->sender = decision.mail.reverse_path.mailbox;
       transaction_->parameters = decision.mail.parameters;
+      transaction_->requiretls = decision.mail.requiretls;
       if (advice_ != nullptr) {
         for (UpstreamPool* const pool : {advice_->at_connect, advice_->at_auth, advice_->at_mail}) {
           if (pool != nullptr) transaction_->chosen = pool;
@@ -638,7 +641,7 @@ void Client::recipient(const smtp::RcptCommand& rcpt) {
   smtp::append_rcpt_command(t.recipients, rcpt.forward_path.mailbox, rcpt.parameters);
   // An exclusive connection of an earlier transaction.
   const bool other = upstream_ != nullptr && t.chosen != nullptr && &upstream_->pool() != t.chosen;
-  if (other && !t.mail_sent) leave_upstream();
+  if (upstream_ != nullptr && !t.mail_sent && (other || !will_do())) leave_upstream();
   if (upstream_ == nullptr) return acquire_upstream(false);
   send_envelope();
 }
@@ -678,6 +681,7 @@ void Client::continue_acquiring() {
       if ((!t.tried.empty() && t.tried[choice]) || (pool.avoided() && !avoided_too)) continue;
       const bool own = login_ != nullptr && pool.hands_over_login();
       if (!t.fresh && !own) upstream_ = pool.take_idle(*this);
+      if (upstream_ != nullptr && !will_do()) std::exchange(upstream_, nullptr)->release();
       if (upstream_ != nullptr) {
         phase_ = Phase::command;
         return send_envelope();
@@ -693,11 +697,20 @@ void Client::continue_acquiring() {
   }
   phase_ = Phase::command;
   set_deadline(listener_.config->command_timeout);
-  envelope_lost(replies::no_upstream);
+  envelope_lost(t.requiretls ? replies::no_upstream_with_tls : replies::no_upstream);
+}
+
+// RFC 8689 section 4.2.1. It was offered since all upstreams had it; this one, or its connection, has not.
+bool Client::will_do() const noexcept {
+  return !transaction_->requiretls || upstream_->capabilities().extensions.has(smtp::Extension::requiretls);
 }
 
 void Client::upstream_ready(UpstreamConnection& connection) {
   assert(phase_ == Phase::lease && upstream_ == &connection);
+  if (!will_do()) {
+    connection.release();
+    return upstream_unavailable();
+  }
   phase_ = Phase::command;
   set_deadline(listener_.config->command_timeout);
   send_envelope();

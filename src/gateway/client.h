@@ -103,6 +103,7 @@ class Client final : private net::Stream::Owner,
   void start_over();
   void acquire_upstream(bool fresh);
   void continue_acquiring();
+  [[nodiscard]] bool will_do() const noexcept;
   void send_envelope();
   void answer_pending(std::string_view text, Origin origin);
   void envelope_lost(std::string_view text);

@@ -408,6 +408,10 @@ bool UpstreamConnection::handle_reply(Stage stage, const smtp::Reply& reply) {
     case State::hello:
       if (reply.positive()) {
         if (stage == Stage::ehlo) capabilities_ = smtp::parse_ehlo_reply(reply.text);
+        // Only to somebody whose name was verified (RFC 8689 section 4.2.1).
+        if (!secured_ || pool_.config_.verify == tls::ClientSettings::Verify::none) {
+          capabilities_.extensions.remove(smtp::Extension::requiretls);
+        }
         hello_accepted();
       } else if (stage == Stage::ehlo && reply.permanent()) {
         command(Stage::helo, "HELO" + pool_.hello_.substr(4));

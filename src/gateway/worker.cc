@@ -166,6 +166,8 @@ void Worker::offer(ListenerContext& listener) {
     if (const smtp::Capabilities* known = pool.capabilities()) {
       common = common & (known->extensions | smtp::hop_by_hop);
       if (known->size_limit != 0) size_limit = std::min(size_limit, known->size_limit);
+    } else {
+      common.remove(smtp::Extension::requiretls);  // not to be promised in good faith
     }
   };
   if (listener.any_upstream) {
@@ -178,6 +180,7 @@ void Worker::offer(ListenerContext& listener) {
   listener.rules.message_size_limit = listener.offered.size_limit;  // for SIZE= in MAIL
   listener.ehlo_reply_in_tls = smtp::format_ehlo_reply(config_.server.hostname, listener.offered);
   listener.offered_in_clear = listener.offered;
+  listener.offered_in_clear.extensions.remove(smtp::Extension::requiretls);
   if (c.starttls != smtp::StartTls::off) listener.offered_in_clear.extensions.add(smtp::Extension::starttls);
   listener.ehlo_reply = smtp::format_ehlo_reply(config_.server.hostname, listener.offered_in_clear);
 }

@@ -18,7 +18,7 @@ struct Keyword {
 };
 
 // In the order in which they are offered.
-constexpr std::array<Keyword, 8> keywords{{
+constexpr std::array<Keyword, 9> keywords{{
     {Extension::pipelining, "PIPELINING"},
     {Extension::size, "SIZE"},
     {Extension::starttls, "STARTTLS"},
@@ -27,6 +27,7 @@ constexpr std::array<Keyword, 8> keywords{{
     {Extension::dsn, "DSN"},
     {Extension::smtputf8, "SMTPUTF8"},
     {Extension::chunking, "CHUNKING"},
+    {Extension::requiretls, "REQUIRETLS"},
 }};
 
 // The number behind SIZE. One that is not stated, or not a number, sets no limit; one that does not

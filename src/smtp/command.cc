@@ -485,10 +485,12 @@ Command parse_command(std::string_view line) noexcept {
 }
 
 SyntaxFault parse_mail(std::string_view argument, ExtensionSet offered, MailCommand& out) noexcept {
-  enum : std::size_t { size, body, smtputf8, ret, envid, auth };
+  enum : std::size_t { size, body, smtputf8, requiretls, ret, envid, auth };
   static constexpr KnownParameter known[] = {
-      {"SIZE", Extension::size}, {"BODY", Extension::eight_bit_mime}, {"SMTPUTF8", Extension::smtputf8},
-      {"RET", Extension::dsn},   {"ENVID", Extension::dsn},           {"AUTH", Extension::auth}};
+      {"SIZE", Extension::size},         {"BODY", Extension::eight_bit_mime},
+      {"SMTPUTF8", Extension::smtputf8}, {"REQUIRETLS", Extension::requiretls},
+      {"RET", Extension::dsn},           {"ENVID", Extension::dsn},
+      {"AUTH", Extension::auth}};
   out = {};
   std::string_view path;
   SyntaxFault fault = take_prefixed_path(argument, "FROM:", out.reverse_path, path);
@@ -504,6 +506,8 @@ SyntaxFault parse_mail(std::string_view argument, ExtensionSet offered, MailComm
         return out.body != BodyType::unstated;
       case smtputf8:
         return out.smtputf8 = !p.valued;
+      case requiretls:
+        return out.requiretls = !p.valued;
       case ret:
         return equal_ignoring_case(p.value, "FULL") || equal_ignoring_case(p.value, "HDRS");
       case auth:

@@ -54,6 +54,7 @@ namespace {
 constexpr std::size_t size_addition = 26;            // RFC 1870 section 3
 constexpr std::size_t body_addition = 17;            // RFC 6152 section 2
 constexpr std::size_t smtputf8_addition = 10;        // RFC 6531 section 3.1
+constexpr std::size_t requiretls_addition = 11;      // RFC 8689 section 2
 constexpr std::size_t auth_addition = 500;           // RFC 4954 section 3
 constexpr std::size_t dsn_mail_addition = 9 + 101;   // " RET=FULL", and " " with ENVID
 constexpr std::size_t dsn_rcpt_addition = 29 + 501;  // " NOTIFY=SUCCESS,FAILURE,DELAY", " " with ORCPT
@@ -64,6 +65,7 @@ std::size_t line_limit(const SessionRules& rules, ExtensionSet offered, Verb ver
     if (offered.has(Extension::size)) limit += size_addition;
     if (offered.has(Extension::eight_bit_mime)) limit += body_addition;
     if (offered.has(Extension::smtputf8)) limit += smtputf8_addition;
+    if (offered.has(Extension::requiretls)) limit += requiretls_addition;
     if (offered.has(Extension::dsn)) limit += dsn_mail_addition;
     if (offered.has(Extension::auth)) limit += auth_addition;
   } else if (verb == Verb::rcpt) {

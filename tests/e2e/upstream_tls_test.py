@@ -13,6 +13,7 @@ import threading
 
 import harness
 import postfix_test
+import tls_test
 import upstream_failures_test
 from harness import closes, is_silent, resets, says, says_and_closes
 
@@ -84,6 +85,98 @@ class Base(harness.TestCase):
     def connects(self, metrics, what):
         return {labels["result"]: value for name, labels, value in metrics.samples
                 if name == "ringmx_upstream_connections_total" and labels["upstream"] == what and value}
+
+
+class RequireTls(Base):
+    """RFC 8689: offered where it can be honoured, and honoured wherever it was offered."""
+
+    OFFERS = ("PIPELINING", "8BITMIME", "REQUIRETLS")
+
+    def start(self, *upstreams, keys=REQUIRED):
+        listener = {**tls_test.STARTTLS, "extensions": list(self.OFFERS)}
+        self.proxy = self.ringmx([{"address": upstream.address, **keys} for upstream in upstreams],
+                                 listeners=[listener])
+
+    def offered(self, client):
+        return "REQUIRETLS" in client.ehlo()
+
+    def deliver(self):
+        """By somebody in clear text; the upstream is known then."""
+        with self.proxy.client() as client:
+            self.assertFalse(self.offered(client))
+            client.deliver(CONTENT)
+            client.command("MAIL FROM:<a@example.org> REQUIRETLS", 555)
+
+    def message(self, client):
+        client.command("RCPT TO:<b@example.org>", 250)
+        client.command("DATA", 354)
+        client.send(harness.stuffed(CONTENT) + b".\r\n")
+        client.expect(250)
+
+    def in_tls(self):
+        client = tls_test.Client(self.proxy.address())
+        self.addCleanup(client.close)
+        return client
+
+    def test_from_end_to_end(self):
+        upstream = self.upstream(tls=server(), extensions=("PIPELINING", "8BITMIME"), tls_extensions=self.OFFERS)
+        self.start(upstream)
+        client = self.in_tls()
+        self.assertFalse(self.offered(client))  # nobody knows yet
+        client.command("MAIL FROM:<a@example.org> REQUIRETLS", 555)
+        self.deliver()
+        self.assertTrue(self.offered(client))
+        client.command("MAIL FROM:<a@example.org> REQUIRETLS=1", 501)
+        client.command("MAIL FROM:<a@example.org> BODY=8BITMIME REQUIRETLS", 250)
+        self.message(client)
+        self.assertEqual(upstream.accepted, [CONTENT, CONTENT])
+        mails = [line for one in upstream.connections for line in one.commands if line.startswith(b"MAIL")]
+        self.assertEqual(mails[-1].split(b">")[1].split(), [b"BODY=8BITMIME", b"REQUIRETLS"])
+
+    def test_where_it_can_not_be_honoured(self):
+        for what, upstream, keys in (
+                ("no TLS", self.upstream(extensions=self.OFFERS), {}),
+                ("nobody's name is verified", self.upstream(tls=server(), extensions=self.OFFERS),
+                 {"starttls": "required", "verify": "none"}),
+                ("in clear text only", self.upstream(tls=server(), extensions=self.OFFERS,
+                                                     tls_extensions=("PIPELINING",)), REQUIRED)):
+            with self.subTest(what):
+                self.start(upstream, keys=keys)
+                self.deliver()
+                self.assertFalse(self.offered(self.in_tls()))
+
+    def test_every_upstream_must_have_it(self):
+        with_it = self.upstream(tls=server(), extensions=self.OFFERS)
+        without = self.upstream(tls=server())
+        self.start(with_it, without)
+        self.deliver()
+        self.assertFalse(self.offered(self.in_tls()))  # the other is not known
+        self.deliver()
+        self.assertEqual((len(with_it.accepted), len(without.accepted)), (1, 1))
+        self.assertFalse(self.offered(self.in_tls()))
+
+    def test_an_upstream_that_has_it_no_more(self):
+        """The next one serves; and if there is none, the mail can wait, but not go there."""
+        fickle, other = (self.upstream(tls=server(), extensions=self.OFFERS) for _ in range(2))
+        self.start(fickle, other)
+        self.deliver()
+        self.deliver()
+        client = self.in_tls()
+        self.assertTrue(self.offered(client))
+        fickle.tls_extensions = ("PIPELINING",)
+        fickle.close_connections()
+        for _ in range(2):  # each has its turn
+            client.command("MAIL FROM:<a@example.org> REQUIRETLS", 250)
+            self.message(client)
+        self.assertEqual((len(fickle.accepted), len(other.accepted)), (1, 3))
+        other.tls_extensions = ()
+        other.close_connections()
+        client.command("MAIL FROM:<a@example.org> REQUIRETLS", 250)
+        self.assertIn(b"4.7.30", client.command("RCPT TO:<b@example.org>", 451).raw)
+        client.command("RSET", 250)
+        client.deliver(CONTENT)
+        self.assertFalse(self.offered(client))
+        self.assertEqual(len(fickle.accepted) + len(other.accepted), 5)
 
 
 class Messages(Base):

@@ -37,7 +37,7 @@ TEST(Capabilities, FormatsAsIsUsual) {
   EXPECT_EQ(format_ehlo_reply("mx.example", {}), "250 mx.example\r\n");
   EXPECT_EQ(format_ehlo_reply("mx.example", {ExtensionSet::all(), 1000}),
             "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-ENHANCEDSTATUSCODES\r\n"
-            "250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n");
+            "250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n250 REQUIRETLS\r\n");
   ExtensionSet starttls;
   starttls.add(Extension::starttls);
   EXPECT_FALSE(ExtensionSet::all().has(Extension::starttls));

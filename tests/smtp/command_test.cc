@@ -286,6 +286,10 @@ TEST(ParseMail, Parameters) {
       {"SMTPUTF8=yes", F::bad_parameter},
       {"SMTPUTF8=", F::bad_parameter},
       {"SMTPUTF8 SMTPUTF8", F::bad_parameter},
+      {"requiretls", F::none},
+      {"REQUIRETLS=", F::bad_parameter},
+      {"REQUIRETLS=yes", F::bad_parameter},
+      {"REQUIRETLS REQUIRETLS", F::bad_parameter},
       {"RET=FULL", F::none},
       {"RET=hdrs", F::none},
       {"RET=SOME", F::bad_parameter},
@@ -328,9 +332,9 @@ TEST(ParseMail, Parameters) {
 
 TEST(ParseMail, OnlyWhatIsOffered) {
   const std::pair<Extension, std::string_view> rows[] = {
-      {Extension::size, "SIZE=1"},       {Extension::eight_bit_mime, "BODY=8BITMIME"},
-      {Extension::smtputf8, "SMTPUTF8"}, {Extension::dsn, "RET=FULL"},
-      {Extension::dsn, "ENVID=x"},
+      {Extension::size, "SIZE=1"},           {Extension::eight_bit_mime, "BODY=8BITMIME"},
+      {Extension::smtputf8, "SMTPUTF8"},     {Extension::dsn, "RET=FULL"},
+      {Extension::requiretls, "REQUIRETLS"}, {Extension::dsn, "ENVID=x"},
   };
   for (const auto& [extension, parameter] : rows) {
     const std::string argument = "FROM:<a@b> " + std::string(parameter);

@@ -79,7 +79,7 @@ TEST(Forward, MailPutsOneSpaceBetweenParameters) {
 // Whatever the upstream offers, what it gets is a command that it can parse to the same meaning.
 TEST(Forward, MailReadsBackTheSame) {
   const std::string_view argument =
-      "FROM:<\"x y\"@b.example> SIZE=123 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=e";
+      "FROM:<\"x y\"@b.example> SIZE=123 BODY=8BITMIME SMTPUTF8 REQUIRETLS RET=HDRS ENVID=e";
   MailCommand parsed;
   ASSERT_EQ(parse_mail(argument, ExtensionSet::all(), parsed), SyntaxFault::none);
   for (std::uint16_t bits = 0; bits <= ExtensionSet::all().bits(); ++bits) {
@@ -88,6 +88,7 @@ TEST(Forward, MailReadsBackTheSame) {
     // Those that are promises for the whole way are in the relay's own offer only if the upstream has them.
     upstream.add(Extension::smtputf8);
     upstream.add(Extension::dsn);
+    upstream.add(Extension::requiretls);
     const Command command = parse_command(std::string_view(line).substr(0, line.size() - 2));
     EXPECT_EQ(command.verb, Verb::mail);
     MailCommand again;
@@ -97,6 +98,7 @@ TEST(Forward, MailReadsBackTheSame) {
     EXPECT_EQ(again.body,
               upstream.has(Extension::eight_bit_mime) ? BodyType::eight_bit_mime : BodyType::unstated);
     EXPECT_TRUE(again.smtputf8);
+    EXPECT_TRUE(again.requiretls);
   }
 }
 
@@ -126,8 +128,8 @@ TEST(Forward, Appends) {
 TEST(Forward, WhatEndsAtEachHopIsNoPromiseAboutTheWholeWay) {
   for (const Extension e : {Extension::pipelining, Extension::size, Extension::chunking, Extension::starttls})
     EXPECT_TRUE(hop_by_hop.has(e)) << extension_keyword(e);
-  for (const Extension e :
-       {Extension::eight_bit_mime, Extension::smtputf8, Extension::dsn, Extension::enhanced_status_codes})
+  for (const Extension e : {Extension::eight_bit_mime, Extension::smtputf8, Extension::dsn,
+                            Extension::enhanced_status_codes, Extension::requiretls})
     EXPECT_FALSE(hop_by_hop.has(e)) << extension_keyword(e);
 }
 

@@ -747,7 +747,8 @@ TEST(Session, LineLimits) {
       {"MAIL ", set({Extension::eight_bit_mime}), 529},
       {"MAIL ", set({Extension::smtputf8}), 522},
       {"MAIL ", set({Extension::dsn}), 622},
-      {"MAIL ", ExtensionSet::all(), 675},
+      {"MAIL ", set({Extension::requiretls}), 523},
+      {"MAIL ", ExtensionSet::all(), 686},
       {"RCPT ", set({Extension::size, Extension::eight_bit_mime, Extension::smtputf8}), 512},
       {"RCPT ", ExtensionSet::all(), 1042},
   };

@@ -20,6 +20,7 @@ enum class Extension : std::uint16_t {
   enhanced_status_codes = 1 << 6,  // RFC 2034
   starttls = 1 << 7,               // RFC 3207; see ExtensionSet::all()
   auth = 1 << 8,                   // RFC 4954: MAIL may have AUTH=; its EHLO keyword is Capabilities::auth
+  requiretls = 1 << 9,             // RFC 8689; offered to sessions in TLS only
 };
 
 class ExtensionSet {
@@ -27,7 +28,7 @@ class ExtensionSet {
   constexpr ExtensionSet() noexcept = default;
   constexpr explicit ExtensionSet(std::uint16_t bits) noexcept : bits_(bits) {}
   // What can be offered to whoever asks. STARTTLS and AUTH are not among them: they depend on the session.
-  static constexpr ExtensionSet all() noexcept { return ExtensionSet(0x7f); }
+  static constexpr ExtensionSet all() noexcept { return ExtensionSet(0x27f); }
   [[nodiscard]] constexpr bool has(Extension e) const noexcept {
     return (bits_ & static_cast<std::uint16_t>(e)) != 0;
   }

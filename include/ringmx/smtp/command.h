@@ -71,6 +71,7 @@ struct MailCommand {
   std::uint64_t size = 0;       // SIZE=, 0 if not stated (RFC 1870)
   BodyType body = BodyType::unstated;
   bool smtputf8 = false;
+  bool requiretls = false;  // RFC 8689
 };
 
 struct RcptCommand {
@@ -92,7 +93,8 @@ struct AuthCommand {
 // The grammar of one command's argument. `offered`: parameters of extensions outside it are
 // unknown_parameter. Nothing is allocated; the results point into `argument`.
 //   MAIL: "FROM:" path [SP parameters]; a space behind the colon is allowed, as Postfix does.
-//         SIZE (1 to 20 digits), BODY=7BIT|8BITMIME, SMTPUTF8, RET=FULL|HDRS, ENVID=xtext, AUTH=xtext|<>.
+//         SIZE (1 to 20 digits), BODY=7BIT|8BITMIME, SMTPUTF8, REQUIRETLS, RET=FULL|HDRS,
+//         ENVID=xtext, AUTH=xtext|<>.
 //   RCPT: "TO:" path; NOTIFY=, ORCPT=addr-type;xtext. `smtputf8`: the transaction said SMTPUTF8.
 //   BDAT: chunk-size [SP "LAST"]; at most 20 digits that fit 63 bits. The octets follow whatever we
 //         think of the command, so the fault says whether they can be counted: bad_parameter if

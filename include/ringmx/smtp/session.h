@@ -192,6 +192,8 @@ inline constexpr std::string_view too_slow = "421 4.4.2 Data too slow, closing t
 inline constexpr std::string_view synchronization = "554 5.5.0 SMTP protocol synchronization error\r\n";
 inline constexpr std::string_view no_upstream =
     "451 4.4.1 No mail server available behind this gateway, try again later\r\n";
+inline constexpr std::string_view no_upstream_with_tls =
+    "451 4.7.30 No mail server that supports REQUIRETLS available behind this gateway, try again later\r\n";
 inline constexpr std::string_view upstream_lost =
     "451 4.4.2 Lost the mail server behind this gateway, try again later\r\n";
 inline constexpr std::string_view upstream_timeout =
