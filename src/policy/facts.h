@@ -29,11 +29,11 @@ using Fingerprint = std::array<std::uint8_t, 32>;  // SHA-256 of the DER
 struct Certificate {
   bool verified = false;
   Fingerprint sha256{};
-  std::string_view subject;  // RFC 4514
-  std::string_view issuer;
-  std::string_view serial;  // upper case hexadecimal, as is sha1
-  std::string_view sha1;
-  std::string_view der;
+  std::string_view subject = {};  // RFC 4514
+  std::string_view issuer = {};
+  std::string_view serial = {};  // upper case hexadecimal, as is sha1
+  std::string_view sha1 = {};
+  std::string_view der = {};
 };
 
 struct Tls {
