@@ -691,12 +691,13 @@ TEST(Config, ExtensionLists) {
   EXPECT_EQ(parsed(with("[[listener]]", "extensions = []")).listeners[0].extensions, smtp::ExtensionSet());
   EXPECT_THAT(
       faults("[[listener]]", "extensions = ['PIPELINE', 'STARTTLS', 5, 'dsn', 'DSN']"),
-      ElementsAre("listener.extensions: \"PIPELINE\" is not an extension that ringmx offers; "
-                  "did you mean \"PIPELINING\"?",
-                  "listener.extensions: \"STARTTLS\" is not an extension that ringmx offers; the extensions "
-                  "are PIPELINING, SIZE, 8BITMIME, SMTPUTF8, CHUNKING, DSN and ENHANCEDSTATUSCODES",
-                  testing::StartsWith("listener.extensions: an integer, not a string; write extensions = ["),
-                  "listener.extensions: \"DSN\" is listed twice; list it once"));
+      ElementsAre(
+          "listener.extensions: \"PIPELINE\" is not an extension that ringmx offers; "
+          "did you mean \"PIPELINING\"?",
+          "listener.extensions: \"STARTTLS\" is not an extension that ringmx offers; the extensions "
+          "are PIPELINING, SIZE, 8BITMIME, SMTPUTF8, CHUNKING, DSN, ENHANCEDSTATUSCODES and REQUIRETLS",
+          testing::StartsWith("listener.extensions: an integer, not a string; write extensions = ["),
+          "listener.extensions: \"DSN\" is listed twice; list it once"));
 }
 
 TEST(Config, UpstreamLists) {
