@@ -307,7 +307,7 @@ void ServiceConnection::on_timeout() {
 // The service.
 
 Service::Service(ring::Reactor& reactor, net::StreamMemory memory, const config::Service& config,
-                 const Offload& offload, metrics::ReactorCounters& reactor_counters,
+                 const Offload& offload, Log& log, metrics::ReactorCounters& reactor_counters,
                  metrics::ServiceCounters& counters, Owner& owner)
     : reactor_(reactor),
       memory_(memory),
@@ -319,7 +319,8 @@ Service::Service(ring::Reactor& reactor, net::StreamMemory memory, const config:
       offload_(offload),
       reactor_counters_(reactor_counters),
       counters_(counters),
-      owner_(owner) {}
+      owner_(owner),
+      log_(log) {}
 
 Service::~Service() = default;
 
@@ -337,7 +338,7 @@ const Answer* Service::known(const policy::Question& question) {
 }
 
 void Service::tell(std::string_view what) {
-  journal_.tell("service " + config::in_quotes(config_.name) + ": " + std::string(what), reactor_.now());
+  log_.line("service " + config::in_quotes(config_.name) + ": " + std::string(what));
 }
 
 Answer Service::failure() const {

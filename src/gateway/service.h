@@ -11,7 +11,7 @@
 
 #include "config/config.h"
 #include "gateway/handshake.h"
-#include "gateway/journal.h"
+#include "gateway/log.h"
 #include "metrics/counters.h"
 #include "net/address.h"
 #include "net/stream.h"
@@ -113,7 +113,7 @@ class Service {
   };
 
   Service(ring::Reactor& reactor, net::StreamMemory memory, const config::Service& config,
-          const Offload& offload, metrics::ReactorCounters& reactor_counters,
+          const Offload& offload, Log& log, metrics::ReactorCounters& reactor_counters,
           metrics::ServiceCounters& counters, Owner& owner);
   ~Service();
 
@@ -123,7 +123,7 @@ class Service {
   [[nodiscard]] const config::Service& config() const noexcept { return config_; }
   // The answer to this question, if it is known. Stays until the service is asked something else.
   [[nodiscard]] const policy::Answer* known(const policy::Question& question);
-  // A line for the log; not more than one a second.
+  // A line for the log.
   void tell(std::string_view what);
   // The answer where there is none.
   [[nodiscard]] policy::Answer failure() const;
@@ -155,7 +155,7 @@ class Service {
   metrics::ReactorCounters& reactor_counters_;
   metrics::ServiceCounters& counters_;
   Owner& owner_;
-  Journal journal_;
+  Log& log_;
   std::shared_ptr<const tls::ClientContext> tls_;
   std::vector<ServiceConnection*> idle_;  // the last one was used last
   std::deque<Inquiry*> waiting_;

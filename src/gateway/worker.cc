@@ -84,7 +84,8 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
   for (std::size_t i = 0; i < config.services.size(); ++i) {
     services_.push_back(std::make_unique<Service>(
         reactor_, net::StreamMemory{upstream_buffers_, upstream_buffers_, text_, &records_},
-        config.services[i], offload_, counters, counters.services[i], static_cast<Service::Owner&>(*this)));
+        config.services[i], offload_, log_, counters, counters.services[i],
+        static_cast<Service::Owner&>(*this)));
   }
   // The number of a ring is its reactor's alone for as long as the process lives.
   instance_prefix_ = hexadecimal(static_cast<std::uint64_t>(::getpid())) + "." +
