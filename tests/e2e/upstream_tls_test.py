@@ -562,6 +562,7 @@ class Failing(Base):
             client.ehlo()
             client.command("MAIL FROM:<sender@example.test>", 250)
             client.command("RCPT TO:<recipient@example.test>", 451)
+        harness.eventually(lambda: any("mta1" in line for line in proxy.errors), "the last line")
         said = "\n".join(proxy.errors)
         self.assertIn(f"\nringmx: upstream mta0 ({upstream.address}): TLS handshake failed: unknown_ca: ", said)
         self.assertRegex(said, r"; alert unknown_ca sent(\n|$)")
