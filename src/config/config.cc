@@ -674,7 +674,14 @@ void check_auth(Reader& reader, const Config& config, const Listener& listener, 
       return service.name == name && service.steps.has(Step::auth);
     });
   };
-  if (listener.auth.empty()) return;
+  if (listener.auth.empty()) {
+    if (listener.auth_required) {
+      reader.report(place_of(table, "auth_required"), "listener.auth_required",
+                    {"there is no AUTH, so nobody could send anything",
+                     R"(write auth = ["plain", "login"], or remove the key)"});
+    }
+    return;
+  }
   if (std::none_of(listener.services.begin(), listener.services.end(), asked_at_auth)) {
     reader.report(place_of(table, "auth"), "listener.auth",
                   {"there is nobody to ask whether credentials are good",
@@ -955,7 +962,8 @@ smtp::SessionRules session_rules(const Listener& listener) {
           .bare_lf_ends_line = listener.bare_lf_in_commands,
           .starttls = listener.starttls,
           .auth = listener.auth,
-          .auth_failure_limit = listener.auth_failure_limit};
+          .auth_failure_limit = listener.auth_failure_limit,
+          .auth_required = listener.auth_required};
 }
 
 tls::ServerSettings server_settings(const Config& config, const Listener& listener) {

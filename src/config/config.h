@@ -91,6 +91,7 @@ struct Listener {
   std::chrono::milliseconds handshake_timeout{30000};
   std::uint32_t handshake_rate = 0;  // a minute, for each client network and reactor; 0: any
   smtp::MechanismSet auth = {};      // empty: no AUTH
+  bool auth_required = false;        // for MAIL
   std::uint32_t auth_failure_limit = 3;
   std::chrono::milliseconds auth_failure_delay{1000};
   [[nodiscard]] bool uses_tls() const { return implicit_tls || starttls != smtp::StartTls::off; }

@@ -169,7 +169,8 @@ std::string explain_listeners(const Config& config, const policy::Policies& poli
         const auto mechanism = static_cast<smtp::Mechanism>(m);
         if (listener.auth.has(mechanism)) names.emplace_back(smtp::mechanism_name(mechanism));
       }
-      out += "  Clients can authenticate, by " + enumerate(names, "or") + ", where AUTH is let pass.\n";
+      out += "  Clients can authenticate, by " + enumerate(names, "or") + ", where AUTH is let pass";
+      out += listener.auth_required ? "; MAIL gets 530 from all that have not.\n" : ".\n";
     }
     for (std::size_t s = 0; s < policy::step_count; ++s) {
       const auto step = static_cast<Step>(s);

@@ -158,6 +158,7 @@ std::vector<Key> keys(Listener& l) {
        Count{&l.handshake_rate, 0, 1'000'000}},
       {"auth", "The mechanisms by which clients can authenticate; without any there is no AUTH.",
        Mechanisms{&l.auth}},
+      {"auth_required", "Whether a client must have authenticated to send mail.", Flag{&l.auth_required}},
       {"auth_failure_limit", "After so many failed authentications a session ends with 421.",
        Count{&l.auth_failure_limit, 1, 100}},
       {"auth_failure_delay", "How long a client waits for the reply that refuses its credentials.",

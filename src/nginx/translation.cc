@@ -573,15 +573,14 @@ void Translator::add_listener(const Listen& listen, unsigned port, bool ipv4_too
         "let that send none (then all clients have its address), and remove the # below, or stay with nginx "
         "here.");
   }
-  if (!takes_anybody_) {
+  if (!takes_anybody_ && auth_.empty()) {
     const Directive* auth = one("smtp_auth");
     off("smtp_auth", auth != nullptr ? auth->place : server_->block->place,
-        "here nginx takes mail only from clients that have logged in. ringmx tells the mail server who has, "
-        "and "
-        "leaves that decision to it. So that this is no open relay it is switched off: remove the # below "
-        "once the "
-        "mail server refuses from ringmx's address what has no login (in Postfix: that address is not in "
-        "mynetworks, and smtpd_relay_restrictions = permit_sasl_authenticated, reject).");
+        "here nginx takes mail only from clients that have logged in, by certificate, and asks for none. "
+        "Write "
+        "client_certificates, client_ca_file, auth = [\"external\"] and auth_required = true, and remove the "
+        "# "
+        "below.");
   }
   table.entries.push_back({{}, {key("name", toml(name))}});
   Entry where{{}, {key("address", toml(text))}};
@@ -607,6 +606,7 @@ void Translator::add_listener(const Listen& listen, unsigned port, bool ipv4_too
   if (!listen.backlog.empty()) table.entries.push_back({{}, {key("backlog", listen.backlog)}});
   table.entries.push_back({{}, {key("services", toml(std::vector{service_}))}});
   if (!auth_.empty()) table.entries.push_back({{}, {key("auth", toml(auth_))}});
+  if (!auth_.empty() && !takes_anybody_) table.entries.push_back({{}, {key("auth_required", "true")}});
 
   const auto append = [&](const Table& from) {
     for (const Entry& entry : from.entries) {

@@ -168,6 +168,11 @@ const std::vector<Happy>& happy_lines() {
          "auth = ['cram-md5']\nservices = ['a']\n[[service]]\n\"name\" = 'a'\nsteps = 'auth'\n"
          "\"address\" = 'http://127.0.0.1:9000/'",
          lis(&Listener::auth, smtp::MechanismSet{smtp::Mechanism::cram_md5})},
+        {l,
+         "auth_required = true\nauth = ['plain']\nservices = ['a']\n[[service]]\n\"name\" = 'a'\nsteps = "
+         "'auth'\n"
+         "\"address\" = 'http://127.0.0.1:9000/'",
+         lis(&Listener::auth_required, true)},
         {l, "auth_failure_limit = 7", lis(&Listener::auth_failure_limit, 7U)},
         {l, "auth_failure_delay = '0s'", lis(&Listener::auth_failure_delay, 0ms)},
         {u, "authenticate = 'xclient'", up(&Upstream::authenticate, Upstream::Authenticate::xclient)},
@@ -1054,6 +1059,10 @@ TEST(Auth, Mechanisms) {
                             "are \"plain\", \"login\", "),
                   "listener.auth: \"LOGIN\" is listed twice; list it once",
                   HasSubstr("listener.auth: an integer, not a string")));
+  EXPECT_THAT(
+      wrong("auth_required = true", ""),
+      ElementsAre("listener.auth_required: there is no AUTH, so nobody could send anything; write auth = "
+                  "[\"plain\", \"login\"], or remove the key"));
   // Somebody has to decide.
   const auto nobody =
       ElementsAre(HasSubstr("listener.auth: there is nobody to ask whether credentials are good"));

@@ -181,6 +181,21 @@ class Nginx(TestCase):
         self.assertEqual(ours, nginxs)
 
 
+class Required(TestCase):
+    def test_mail_waits_for_auth(self):
+        self.begin("plain", listener={"auth_required": True})
+        client = self.ready()
+        client.send(b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 6 LAST\r\nNOOP\r\nMAIL FROM:<a@b>\r\n")
+        self.assertEqual(client.expect(530).raw, b"530 5.7.0 Authentication required\r\n")
+        for code in (503, 503, 530):
+            client.expect(code)
+        self.assertEqual(self.total("upstream_connections_total"), 0)
+        user, password = next(iter(USERS.items()))
+        client.command(f"AUTH PLAIN {b64(chr(0) + user + chr(0) + password)}", 235)
+        client.deliver()
+        self.assertEqual(len(self.sink_.wait_for(1)), 1)
+
+
 class Refused(TestCase):
     def test_wrong_password(self):
         self.begin(listener={"auth_failure_limit": 3})

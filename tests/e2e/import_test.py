@@ -75,6 +75,11 @@ server {{
   smtp_auth none;
 }}
 server {{
+  listen {submission};  # for whoever logs in
+  protocol smtp;
+  smtp_auth plain;
+}}
+server {{
   listen {imap};
   protocol imap;
 }}
@@ -133,7 +138,7 @@ class ImportFromNginx(harness.TestCase):
         (directory / "nginx.conf").write_text(CONFIGURATION.format(
             load_module=self.load_module, directory=directory, auth=self.auth, certificates=CERTIFICATES,
             upstream_host=host, upstream_port=port))
-        addresses = {name: harness.free_address() for name in ("mx", "submissions", "imap")}
+        addresses = {name: harness.free_address() for name in ("mx", "submissions", "submission", "imap")}
         (directory / "servers").mkdir()
         (directory / "servers" / "all.conf").write_text(SERVERS.format(**addresses))
         return directory, addresses
@@ -188,6 +193,12 @@ class ImportFromNginx(harness.TestCase):
                 with self.subTest(name, server=server):
                     self.assertEqual(self.codes(address, lines), expected)
 
+    def test_nobody_sends_who_has_not_logged_in(self):
+        lines = [EHLO, MAIL, plain("alice"), MAIL, RCPT, "DATA", MESSAGE, MAIL]
+        for server, start in (("nginx", self.start_nginx), ("ringmx", self.start_ringmx)):
+            with self.subTest(server):
+                self.assertEqual(self.codes(start()["submission"], lines), [250, 530, 235, 250, 250, 354, 250, 250])
+
     def test_auth_in_clear_text_is_refused(self):
         servers = {"nginx": self.start_nginx()["mx"], "ringmx": self.start_ringmx()["mx"]}
         for server, address in servers.items():
@@ -212,7 +223,7 @@ class ImportFromNginx(harness.TestCase):
     def test_what_is_left_out_is_said(self):
         self.start_nginx()
         addresses = self.start_ringmx()
-        self.assertRegex(self.errors, r"servers/all\.conf:14: server: Not carried over: this server speaks IMAP")
+        self.assertRegex(self.errors, r"servers/all\.conf:19: server: Not carried over: this server speaks IMAP")
         with self.assertRaises(OSError):
             harness.Client(addresses["imap"], greeting=False)
 

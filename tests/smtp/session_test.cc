@@ -304,6 +304,33 @@ TEST(Session, AuthExchange) {
   EXPECT_EQ(say(session, "RSET").action, Action::rset);
 }
 
+TEST(Session, AuthRequired) {
+  const SessionRules rules{
+      .error_limit = 0, .starttls = StartTls::optional, .auth = {Mechanism::plain}, .auth_required = true};
+  Session session(rules);
+  EXPECT_EQ(status(say(session, "MAIL FROM:<a@b>")), "503 5.5.1");
+  say(session, "EHLO x");
+  for (const std::string_view line : {"MAIL FROM:<a@b>", "MAIL FROM:<>", "MAIL FROM:<a b>"}) {
+    EXPECT_EQ(status(say(session, line)), "530 5.7.0") << line;
+  }
+  for (const std::string_view line : {"RCPT TO:<a@b>", "DATA", "BDAT 1 LAST"}) {
+    EXPECT_EQ(status(say(session, line)), "503 5.5.1") << line;
+  }
+  for (const std::string_view line : {"NOOP", "RSET", "VRFY a", "HELP"}) {
+    EXPECT_EQ(say(session, line).reply.front(), '2') << line;
+  }
+  ASSERT_EQ(say(session, "AUTH PLAIN AGEAYg==").action, Action::auth);
+  session.authenticated();
+  EXPECT_EQ(say(session, "MAIL FROM:<a@b>").action, Action::mail);
+  say(session, "RSET");
+  say(session, "EHLO x");
+  EXPECT_EQ(say(session, "MAIL FROM:<a@b>").action, Action::mail);  // it still is
+  say(session, "RSET");
+  session.tls_started();
+  say(session, "EHLO x");
+  EXPECT_EQ(status(say(session, "MAIL FROM:<a@b>")), "530 5.7.0");  // forgotten
+}
+
 // A line that is none ends the exchange, and the session goes on.
 TEST(Session, AuthLineFaults) {
   const SessionRules rules{.error_limit = 0, .auth = {Mechanism::plain}, .auth_failure_limit = 0};

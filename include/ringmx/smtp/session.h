@@ -32,6 +32,7 @@ struct SessionRules {
   StartTls starttls = StartTls::off;
   MechanismSet auth = {};                // what clients may authenticate by; empty: there is no AUTH
   std::uint32_t auth_failure_limit = 3;  // so many failed authentications: likewise 421 and close
+  bool auth_required = false;            // for MAIL (RFC 4954 section 4: 530)
 };
 
 // The longest line that any command of a session may have under `rules` when `offered` is offered:
