@@ -538,7 +538,7 @@ def slowly(octets):
         with contextlib.suppress(OSError):
             for n in range(len(octets)):
                 connection.sendall(octets[n:n + 1])
-                if select.select([connection], [], [], 0.05)[0]:  # ringmx has closed
+                if select.select([connection], [], [], 0.05 * harness.TIMEOUT_SCALE)[0]:  # ringmx has closed
                     return
     return answer
 

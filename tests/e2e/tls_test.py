@@ -280,6 +280,8 @@ class Programs(TestCase):
             self.assertRegex(output + errors, f"Verified TLS connection established to .*{found}")
 
     def test_msmtp(self):
+        if not os.access("/tmp", os.W_OK):
+            self.skipTest("msmtp writes to /tmp, which is read-only here")
         host, port = self.where()
         for listener, starttls in ((0, "on"), (1, "off")):
             host, port = self.where(listener)
@@ -924,7 +926,8 @@ class Misuse(TestCase):
                 with self.assertRaises(Closed):
                     hand.reply()
             # Of TLS 1.2 there are two kinds.
-            for flood in (lambda hand: hand.record(DATA, b""), lambda hand: hand.record(ALERT, b"\1\x5a")):
+            for what, flood in (("empty", lambda hand: hand.record(DATA, b"")),
+                                ("alerts", lambda hand: hand.record(ALERT, b"\1\x5a"))):
                 hand = ByHand12(self.proxy, listener)
                 self.addCleanup(hand.close)
                 hand.ehlo()
@@ -933,6 +936,10 @@ class Misuse(TestCase):
                     hand.command("NOOP", 250)
                 with contextlib.suppress(ConnectionResetError, BrokenPipeError):
                     hand.socket.sendall(b"".join(flood(hand) for _ in range(5000)))
+                if what == "empty" and self.in_kernel():
+                    hand.command("NOOP", 250)
+                    hand.quit()
+                    continue
                 with self.assertRaises(Closed):
                     hand.reply()
         self.no_session_left()

@@ -257,11 +257,12 @@ TEST(Policy, MarksDecideNothing) {
   dry13.tls = Encryption::tls13;
   Rule strict = rule("strict");
   strict.certificate = ClientCertificate::presented;
+  const std::vector<Rule> all = {dry, dry13, strict};  // verdicts point into it
   Facts facts = somebody();
   for (const std::uint16_t version : {std::uint16_t{0}, tls12, tls13}) {
     facts.tls.version = version;
+    const Verdict marked = decide(all, facts);
     const Verdict alone = decide({strict}, facts);
-    const Verdict marked = decide({dry, dry13, strict}, facts);
     EXPECT_EQ(marked.reply, alone.reply);
     EXPECT_EQ(marked.rule->name, "strict");
     EXPECT_EQ(marked.marks.size(), version == 0 ? 2U : version == tls12 ? 1U : 0U);
