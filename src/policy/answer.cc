@@ -32,6 +32,23 @@ std::string make_reply(std::string_view code, std::string_view text) {
   return reply += "\r\n";
 }
 
+bool AnswerReader::ends_line(char c, std::string_view control) {
+  if (c == '\n') {
+    carriage_return_ = false;
+    return true;
+  }
+  if (carriage_return_) {
+    fail("a CR without LF");
+  } else if (c == '\r') {
+    carriage_return_ = true;
+  } else if (c != '\t' && is_control(c)) {
+    fail(control);
+  } else {
+    line_ += c;
+  }
+  return false;
+}
+
 std::string printable(std::string_view text) {
   std::string out(text.substr(0, longest_remark));
   std::replace_if(

@@ -95,9 +95,15 @@ class AnswerReader {
     fault_ = fault;
     return state_ = State::failed;
   }
+  // Responses are lines of text, with LF or CRLF behind each. True: `c` ends line_. If it may not be, this
+  // fails; `control` is the fault of a control character.
+  [[nodiscard]] bool ends_line(char c, std::string_view control);
+
   State state_ = State::reading;
   Answer answer_;
-  std::string_view fault_;  // static storage
+  std::string line_;              // the one that is being read, without its end
+  bool carriage_return_ = false;  // the last octet was one
+  std::string_view fault_;        // static storage
 };
 
 // How a service is spoken to.

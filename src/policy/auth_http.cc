@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "policy/tls_names.h"
+#include "ringmx/smtp/base64.h"
 #include "smtp/ascii.h"
 
 // The request is nginx's to the octet (ngx_mail_auth_http_module, 1.22 to 1.31), in the order of its fields;
@@ -61,16 +62,10 @@ std::string lower_case(std::string_view text) {
 
 // RFC 7468
 std::string pem(std::string_view der) {
-  constexpr std::string_view alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   constexpr std::size_t line_octets = 48;
   std::string out = "-----BEGIN CERTIFICATE-----";
-  for (std::size_t i = 0; i < der.size(); i += 3) {
-    if (i % line_octets == 0) out += '\n';
-    std::uint32_t group = 0;
-    for (std::size_t n = i; n < i + 3; ++n)
-      group = group << 8 | (n < der.size() ? static_cast<unsigned char>(der[n]) : 0u);
-    for (std::size_t n = 0; n < 4; ++n)
-      out += i + n <= der.size() ? alphabet[group >> (18 - 6 * n) & 63] : '=';
+  for (; !der.empty(); der.remove_prefix(std::min(line_octets, der.size()))) {
+    smtp::append_base64(out += '\n', der.substr(0, line_octets));
   }
   return out += "\n-----END CERTIFICATE-----\n";
 }
@@ -186,18 +181,7 @@ AnswerReader::State AuthHttpReader::feed(std::string_view& input) {
     input.remove_prefix(1);
     if (++head_size_ > longest_head) return fail("more than 16 KiB of header");
     // A line may end in LF alone (RFC 9112 2.2), as it may for nginx.
-    if (c == '\n') {
-      carriage_return_ = false;
-      end_of_line();
-    } else if (carriage_return_) {
-      return fail("a CR without LF");
-    } else if (c == '\r') {
-      carriage_return_ = true;
-    } else if (c != '\t' && ((c >= 0 && c < ' ') || c == 0x7f)) {
-      return fail("a control character in the header");
-    } else {
-      line_ += c;
-    }
+    if (ends_line(c, "a control character in the header")) end_of_line();
   }
   return state_;
 }

@@ -53,12 +53,10 @@ class AuthHttpReader final : public AnswerReader {
   [[nodiscard]] std::string_view read_field();
   [[nodiscard]] std::string_view interpret();
 
-  std::string line_;  // the one that is being read, without its end
   std::size_t head_size_ = 0;
   std::size_t fields_count_ = 0;
   bool status_line_read_ = false;
-  bool carriage_return_ = false;  // the last octet was one
-  bool success_ = false;          // 2xx
+  bool success_ = false;  // 2xx
   bool keep_alive_ = false;
   bool unframed_ = false;  // Transfer-Encoding: its end can't be seen
   std::optional<std::uint64_t> body_left_;

@@ -162,18 +162,7 @@ AnswerReader::State DelegationReader::feed(std::string_view& input) {
     const char c = input.front();
     input.remove_prefix(1);
     if (++size_ > longest_response) return fail("more than 16 KiB of attributes");
-    if (c == '\n') {
-      carriage_return_ = false;
-      end_of_line();
-    } else if (carriage_return_) {
-      return fail("a CR without LF");
-    } else if (c == '\r') {
-      carriage_return_ = true;
-    } else if (c != '\t' && ((c >= 0 && c < ' ') || c == 0x7f)) {
-      return fail("a control character in an attribute");
-    } else {
-      line_ += c;
-    }
+    if (ends_line(c, "a control character in an attribute")) end_of_line();
   }
   return state_;
 }

@@ -26,9 +26,7 @@ class DelegationReader final : public AnswerReader {
  private:
   State end_of_line();
 
-  std::string line_;
   std::size_t size_ = 0;
-  bool carriage_return_ = false;  // the last octet was one
   bool action_read_ = false;
 };
 
