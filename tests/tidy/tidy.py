@@ -239,6 +239,8 @@ def flags_of(build):
 def headers(root, build):
     compiler, flags = flags_of(build)
     names = [p for p in files_of(root) if p.suffix == ".h" and (p.parts[0] in ("include", "src") or room_of(p))]
+    if not any("/wolfssl" in flag for flag in flags):  # -Dtls=disabled
+        names = [p for p in names if "#include <wolfssl/" not in (root / p).read_text()]
 
     def compile_alone(path):
         done = subprocess.run(

@@ -169,6 +169,13 @@ class Headers(Trees):
         self.assertEqual(1, len(findings), findings)
         self.assertIn("src/net/a.h:1: does not compile alone", findings[0])
 
+    def test_wolfssl_is_not_missed_where_the_build_has_none(self):
+        plant(self.root, [("src/tls/a.h", HEADER + "#include <wolfssl/none.h>\n")])
+        self.assertEqual([], tidy.headers(self.root, self.root / "build"))
+        commands = self.root / "build/compile_commands.json"
+        commands.write_text(commands.read_text().replace("-DX=1", "-isystem../subprojects/wolfssl-9"))
+        self.assertEqual(1, len(tidy.headers(self.root, self.root / "build")))
+
 
 if __name__ == "__main__":
     unittest.main()
