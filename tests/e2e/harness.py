@@ -63,13 +63,14 @@ def load(messages):
 
 
 def eventually(condition, what, seconds=None):
-    """Waits until `condition()` is true, and returns what it returned."""
+    """Waits until `condition()` is true, and returns what it returned. `what`: text, or what makes it at the end."""
     deadline = time.monotonic() + (PATIENCE if seconds is None else seconds * TIMEOUT_SCALE)
     pause = threading.Event()
     delay = 0.001
     while not (result := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited in vain for {what}; last seen: {result!r}")
+            text = what() if callable(what) else what
+            raise AssertionError(f"waited in vain for {text}; last seen: {result!r}")
         pause.wait(delay)
         delay = min(delay * 2, 0.05)
     return result
