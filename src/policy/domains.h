@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,8 +16,7 @@ namespace ringmx::policy {
 // Postfix's tables. "<>" is a name like others: what stands for the null sender.
 //
 // The text lies in one piece, and a table of 32-bit offsets into it is hashed: 1,000,000 domains take their
-// letters and 8 MiB. A look-up goes through the name once, from its end, eight octets at a time, and probes
-// the table at each dot.
+// letters and 8 MiB. A look-up probes the table for the name, and for what is left of it from each dot on.
 class Domains {
  public:
   Domains() = default;
@@ -27,11 +27,12 @@ class Domains {
   [[nodiscard]] std::size_t memory() const noexcept;                 // bytes
 
  private:
-  [[nodiscard]] std::size_t find(std::string_view pattern, std::uint64_t hash) const noexcept;
+  [[nodiscard]] std::size_t find(std::string_view pattern) const noexcept;
 
-  std::string text_;                  // each pattern in lower case, behind a NUL; a NUL at the end
+  std::string text_;                  // a NUL, and each pattern in lower case and a NUL
   std::vector<std::uint32_t> slots_;  // where one begins; 0: nothing. Never more than half full
   std::size_t size_ = 0;
+  std::size_t shortest_ = std::numeric_limits<std::size_t>::max();  // octets of a pattern; if there is none
   std::size_t longest_ = 0;
   unsigned shift_ = 64;  // of a hash, so that what is left is a slot
 };

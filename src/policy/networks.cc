@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "policy/networks.h"
 
+#include <bit>
+#include <cstring>
 #include <limits>
 
 namespace ringmx::policy {
@@ -20,10 +22,10 @@ constexpr std::uint64_t behind(unsigned fixed) noexcept {
 
 Networks::Wide Networks::number(const Address& address) noexcept {
   Wide out;
-  for (std::size_t i = 0; i < 8; ++i) {
-    out.high = out.high << 8 | address[i];
-    out.low = out.low << 8 | address[i + 8];
-  }
+  std::memcpy(&out.high, address.data(), sizeof(out.high));
+  std::memcpy(&out.low, address.data() + sizeof(out.high), sizeof(out.low));
+  if constexpr (std::endian::native == std::endian::little)
+    out = {__builtin_bswap64(out.high), __builtin_bswap64(out.low)};
   return out;
 }
 
@@ -77,7 +79,8 @@ bool Networks::Ranges<Number>::contains(Number n, std::size_t from, std::size_t 
 
 bool Networks::contains(const Address& address) const noexcept {
   const Wide wide = number(address);
-  if (!is_ipv4(address)) return ipv6_.contains(wide);
+  const bool ipv4 = wide.high == 0 && wide.low >> 32 == 0xffff;
+  if (!ipv4) return ipv6_.contains(wide);
   const auto n = static_cast<std::uint32_t>(wide.low);
   if (ipv4_index_.empty()) return ipv4_.contains(n);
   return ipv4_.contains(n, ipv4_index_[n >> 16], ipv4_index_[(n >> 16) + 1]);

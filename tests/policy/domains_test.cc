@@ -104,6 +104,28 @@ TEST(Domains, ManyAtRandom) {
   }
 }
 
+TEST(Domains, NamesOfEveryLengthAreToldFromTheirNeighbours) {
+  const std::string alphabet = "abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrstuvwxyz";
+  for (std::size_t length = 1; length <= alphabet.size(); ++length) {
+    const std::string name = alphabet.substr(0, length);
+    const std::string above = "." + name;
+    const Domains set(Patterns{name});
+    const Domains under(Patterns{above});
+    for (std::size_t other = 1; other <= alphabet.size(); ++other)
+      ASSERT_EQ(set.contains(alphabet.substr(0, other)), other == length) << length << " " << other;
+    for (std::size_t i = 0; i < length; ++i) {
+      std::string changed = name;
+      changed[i] = '-';
+      ASSERT_FALSE(set.contains(changed)) << changed;
+      ASSERT_FALSE(under.contains("mail." + changed)) << changed;
+    }
+    for (std::size_t i = 1; i <= alphabet.size(); ++i)
+      ASSERT_TRUE(under.contains(alphabet.substr(0, i) + above)) << above;
+    ASSERT_FALSE(set.contains("mail." + name));
+    ASSERT_FALSE(under.contains(name));
+  }
+}
+
 TEST(Domains, TheLongestNames) {
   const std::string label(63, 'a');
   const std::string longest = label + "." + label + "." + label + "." + label;  // 255
