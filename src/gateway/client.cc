@@ -157,13 +157,13 @@ Client::Client(Worker& worker, ListenerContext& listener, int fd)
   const auto asked = [](const auto& services) { return !services.empty(); };
   if (std::any_of(listener_.services.begin(), listener_.services.end(), asked))
     advice_ = std::make_unique<Advice>();
-  if (!listener_.policy->empty() || advice_ != nullptr)
-    facts_ = std::make_unique<SessionFacts>(fd, listener_.config->name);
 }
 
 Client::~Client() = default;
 
 void Client::start() {
+  if (!listener_.decided.empty() && !facts_.open(stream_.fd(), listener_.remembers))
+    return close(metrics::Close::client_lost);
   if (listener_.config->implicit_tls) return begin_handshake();
   begin();
 }
@@ -182,7 +182,7 @@ void Client::begin() {
 void Client::greet() {
   using policy::Step;
   if (!listener_.services[static_cast<std::size_t>(Step::connect)].empty()) {
-    const Consultation::State state = ask_services(Step::connect, facts_->at({}, 0));
+    const Consultation::State state = ask_services(Step::connect, facts_at({}));
     if (state == Consultation::State::waiting) return no_deadline();
     if (state == Consultation::State::refused)
       return reply_and_close(consultation_->reply(), metrics::Close::refused);
@@ -347,7 +347,7 @@ bool Client::process_command() {
         decision.action == Action::rcpt && upstream_ != nullptr && upstream_->ready_for_command();
     if (!may_follow) return false;
   }
-  if (facts_ != nullptr && !consult(decision)) return false;
+  if (listener_.decided.intersects(policy::steps_of(decision.action)) && !consult(decision)) return false;
   metrics::ReactorCounters& counters = worker_.counters();
   if (!session_.authenticating()) counters.commands[static_cast<std::size_t>(decision.verb)].add();
   if (line.fault != smtp::LineFault::none) counters.violations[violation_of(line.fault)].add();
@@ -374,7 +374,7 @@ bool Client::process_command() {
   const bool in_exchange = session_.authenticating();
   session_.apply(decision);
   if (in_exchange && !session_.authenticating()) exchange_broken();
-  if (facts_ != nullptr) facts_->applied(decision);
+  facts_.applied(decision);
   const ring::Slice secret = decision.verb == smtp::Verb::auth ? input_.front() : ring::Slice();
   act(decision);
   if (secret) secret.wipe(used);
@@ -399,41 +399,46 @@ bool Client::process_command() {
 // Who decides what a session may, before anybody behind ringmx hears of it: the rules of the listener, then
 // its services.
 
+policy::Facts Client::facts_at(const smtp::Decision& decision) const {
+  return facts_.at(decision, listener_.config->name, session_.recipients_accepted());
+}
+
 // False: not yet. A service is being asked, or replies to earlier commands are due; the command stays where
 // it is, and is decided again.
 bool Client::consult(smtp::Decision& decision) {
-  const auto step = policy::step_of(session_, decision);
-  if (!step) return true;
-  const policy::Facts& facts = facts_->at(decision, session_.recipients_accepted());
-  // At AUTH there is nothing to ask them about yet: see judge_credentials().
-  const bool has_services =
-      *step != policy::Step::auth && !listener_.services[static_cast<std::size_t>(*step)].empty();
+  const auto asked = policy::step_of(session_, decision);
+  if (!asked) return true;
+  const policy::Step step = *asked;
+  const policy::Facts facts = facts_at(decision);
   if (consultation_ == nullptr) {
-    if (*step == policy::Step::mail && advice_ != nullptr) advice_->instance.clear();
-    const Action action = decision.action;
-    if (!obey_rules(decision, *step, facts)) return false;
-    if (decision.action != action) return true;
+    if (step == policy::Step::mail && advice_ != nullptr) advice_->instance.clear();
+    const policy::Verdict verdict = listener_.policy->decide(step, facts);
+    const bool refused = !verdict.allowed();
+    if (refused && session_.recipients_pending() > 0) return false;
+    if (verdict.rule != nullptr || !verdict.marks.empty()) account_for(verdict, step, facts);
+    if (refused) {
+      decision = session_.refuse(decision, verdict.reply);
+      return true;
+    }
   }
-  return !has_services || heed_services(decision, ask_services(*step, facts));
+  // At AUTH there is nothing to ask them about yet: see judge_credentials().
+  if (step == policy::Step::auth || listener_.services[static_cast<std::size_t>(step)].empty()) return true;
+  return heed_services(decision, ask_services(step, facts));
 }
 
-bool Client::obey_rules(smtp::Decision& decision, policy::Step step, const policy::Facts& facts) {
+void Client::account_for(const policy::Verdict& verdict, policy::Step step, const policy::Facts& facts) {
   using metrics::RuleResult;
-  if (!listener_.policy->asks(step)) return true;
-  const policy::Verdict verdict = listener_.policy->decide(step, facts);
-  RuleResult result = RuleResult::allowed;
-  if (!verdict.allowed()) {
-    if (session_.recipients_pending() > 0) return false;
-    decision = session_.refuse(decision, verdict.reply);
-    result = verdict.reply.front() == '5' ? RuleResult::refused : RuleResult::tempfailed;
-  }
   metrics::ReactorCounters& counters = worker_.counters();
-  if (verdict.rule != nullptr) counters.rules[verdict.rule->index][result].add();
+  if (verdict.rule != nullptr) {
+    const RuleResult result = verdict.allowed()              ? RuleResult::allowed
+                              : verdict.reply.front() == '5' ? RuleResult::refused
+                                                             : RuleResult::tempfailed;
+    counters.rules[verdict.rule->index][result].add();
+  }
   for (const policy::Verdict::Mark& mark : verdict.marks) {
     counters.rules[mark.rule->index][RuleResult::marked].add();
     worker_.log().line(text_of(mark, step, facts));
   }
-  return true;
 }
 
 Consultation::State Client::ask_services(policy::Step step, const policy::Facts& facts,
@@ -611,7 +616,7 @@ void Client::handshake_done(const Handshake& handshake) {
   listener_.counters->handshakes[handshake.version()][handshake.resumed()].add();
   const auto& certificate = handshake.facts().certificate;
   const bool verified = certificate && certificate->verified;
-  if (facts_ != nullptr) facts_->tls_started(handshake.facts());
+  if (!listener_.decided.empty()) facts_.tls_started(handshake.facts());
   forget_login();
   if (advice_ != nullptr) advice_->at_auth = nullptr;
   handshake_.reset();
@@ -881,7 +886,7 @@ void Client::end_transaction() {
   const bool keeps = upstream_ != nullptr && upstream_->exclusive() && transaction_->chosen == nullptr;
   if (upstream_ != nullptr && !keeps) std::exchange(upstream_, nullptr)->release();
   transaction_.reset();
-  if (facts_ != nullptr) facts_->transaction_ended();
+  facts_.transaction_ended();
   session_.transaction_ended();
   await_command();
 }

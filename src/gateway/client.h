@@ -90,8 +90,9 @@ class Client final : private net::Stream::Owner,
   [[nodiscard]] std::size_t input_held() noexcept;
   void consume(std::size_t bytes);
 
+  [[nodiscard]] policy::Facts facts_at(const smtp::Decision& decision) const;
   [[nodiscard]] bool consult(smtp::Decision& decision);
-  [[nodiscard]] bool obey_rules(smtp::Decision& decision, policy::Step step, const policy::Facts& facts);
+  void account_for(const policy::Verdict& verdict, policy::Step step, const policy::Facts& facts);
   [[nodiscard]] Consultation::State ask_services(policy::Step step, const policy::Facts& facts,
                                                  const policy::Credentials* credentials = nullptr);
   [[nodiscard]] bool heed_services(smtp::Decision& decision, Consultation::State state);
@@ -192,7 +193,7 @@ class Client final : private net::Stream::Owner,
   net::SliceQueue input_;                   // received, not yet processed
   UpstreamConnection* upstream_ = nullptr;  // leased, or (Phase::lease) being made
   std::unique_ptr<Transaction> transaction_;
-  std::unique_ptr<SessionFacts> facts_;         // where somebody decides by them
+  SessionFacts facts_;
   std::unique_ptr<Consultation> consultation_;  // about the command at hand
   // What services have said, and are told; null where the listener has none.
   struct Advice {

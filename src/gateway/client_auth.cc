@@ -45,7 +45,7 @@ std::string make_challenge(std::string_view hostname) {
 smtp::MechanismSet Client::offered_mechanisms(const smtp::Decision& hello) {
   const smtp::MechanismSet mechanisms = session_.mechanisms();
   if (mechanisms.empty() || !listener_.policy->asks(policy::Step::auth)) return mechanisms;
-  const policy::Facts& facts = facts_->at(hello, 0);
+  const policy::Facts facts = facts_at(hello);
   return listener_.policy->decide(policy::Step::auth, facts).allowed() ? mechanisms : smtp::MechanismSet();
 }
 
@@ -86,7 +86,7 @@ void Client::judge_credentials() {
                                         .password = shown.password,
                                         .salt = shown.salt,
                                         .attempt = authentication_->attempts};
-  const policy::Facts& facts = facts_->at({}, 0);
+  const policy::Facts facts = facts_at({});
   switch (ask_services(policy::Step::auth, facts, &credentials)) {
     case Consultation::State::waiting:
       phase_ = Phase::authentication;
@@ -115,7 +115,7 @@ void Client::accept_credentials(std::string user) {
   if (std::any_of(upstreams.begin(), upstreams.end(), wants_password))
     kept = smtp::Secret(password ? *password : authentication_->exchange->credentials().password);
   login_ = std::make_unique<const Login>(Login{std::move(user), std::move(kept)});
-  facts_->authenticated(login_->user);
+  facts_.authenticated(login_->user);
   authentication_->exchange.reset();
   consultation_.reset();
   leave_upstream();  // one that is exclusive, and was told nothing

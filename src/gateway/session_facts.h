@@ -12,37 +12,87 @@
 
 namespace ringmx::gateway {
 
-// What a session has said about itself, for whoever decides what it may. Only sessions of listeners where
-// there is somebody to decide keep it.
+// What a session has said about itself, for whoever decides what it may. A policy::Facts is made of it, and
+// of the line at hand, when a decision is due; what nobody will ask for is not kept.
 class SessionFacts {
  public:
-  // Both ends of the socket are asked for their addresses. `listener`: its name.
-  SessionFacts(int fd, std::string_view listener);
-  SessionFacts(const SessionFacts&) = delete;
-  SessionFacts& operator=(const SessionFacts&) = delete;
+  // Asks the socket for its addresses. False: the client has gone already, and nobody can say any more what
+  // it may. `remembers`: somebody asks for HELO, or at RCPT or DATA for MAIL, or for the server's address.
+  [[nodiscard]] bool open(int fd, bool remembers);
 
-  // What is known when `decision`, a step, is to be made. Points into *this and into the line, so it holds
-  // until applied().
-  [[nodiscard]] const policy::Facts& at(const smtp::Decision& decision, std::uint32_t recipients);
+  // What is known when `decision`, a step, is to be made. Points into *this and into the line.
+  [[nodiscard]] policy::Facts at(const smtp::Decision& decision, std::string_view listener,
+                                 std::uint32_t recipients) const;
   // Remembers what `decision`, which was applied, tells of the session; of a step that was refused, nothing.
-  void applied(const smtp::Decision& decision);
-  void transaction_ended() { forget_envelope(); }
+  void applied(const smtp::Decision& decision) {
+    if (said_ != nullptr) remember(decision);
+  }
+  void transaction_ended() {
+    if (said_ != nullptr) said_->forget_mail();
+  }
   // Who the client is. `user` stays where it is until tls_started().
-  void authenticated(std::string_view user) { facts_.user = user; }
+  void authenticated(std::string_view user) { user_ = user; }
   // All that was said in clear text is forgotten (RFC 3207 4.2).
   void tls_started(const tls::Facts& tls);
 
  private:
+  struct Said {
+    policy::Address server{};
+    std::uint16_t server_port = 0;
+    bool esmtp = false;
+    std::string arguments;  // of HELO, or EHLO, and of MAIL
+    std::string_view helo;  // these point there
+    std::string_view mail_argument;
+    smtp::Path sender;
+    std::uint64_t size = 0;
+
+    void forget_mail();
+  };
   struct Certificate {
     tls::PeerCertificate peer;
     policy::Certificate facts;  // points into it
   };
-  void forget_envelope();
+  struct Secured {
+    policy::Tls tls;
+    std::unique_ptr<const Certificate> certificate;
+  };
+  void remember(const smtp::Decision& decision);
 
-  policy::Facts facts_;
-  bool sender_in_line_ = false;  // facts_ points there
-  std::string said_;             // the arguments of HELO, or EHLO, and of MAIL
-  std::unique_ptr<const Certificate> certificate_;
+  policy::Address client_{};
+  std::uint16_t client_port_ = 0;
+  std::string_view user_;
+  std::unique_ptr<Said> said_;  // null: nobody asks for it
+  std::unique_ptr<const Secured> secured_;
 };
+
+// Inlined: every step of every session waits for it.
+inline policy::Facts SessionFacts::at(const smtp::Decision& decision, std::string_view listener,
+                                      std::uint32_t recipients) const {
+  policy::Facts facts;
+  facts.listener = listener;
+  facts.client = client_;
+  facts.client_port = client_port_;
+  facts.user = user_;
+  facts.recipients = recipients;
+  if (secured_ != nullptr) facts.tls = secured_->tls;
+  if (said_ != nullptr) {
+    facts.server = said_->server;
+    facts.server_port = said_->server_port;
+    facts.helo = said_->helo;
+    facts.esmtp = said_->esmtp;
+    facts.sender = said_->sender;
+    facts.mail_argument = said_->mail_argument;
+    facts.size = said_->size;
+  }
+  if (decision.action == smtp::Action::mail) {
+    facts.sender = decision.mail.reverse_path;
+    facts.mail_argument = decision.argument;
+    facts.size = decision.mail.size;
+  } else if (decision.action == smtp::Action::rcpt) {
+    facts.recipient = decision.rcpt.forward_path;
+    facts.rcpt_argument = decision.argument;
+  }
+  return facts;
+}
 
 }  // namespace ringmx::gateway

@@ -122,6 +122,12 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
         if (service->config().protocol == config::Service::Protocol::auth_http) listener.any_upstream = true;
       }
     }
+    for (std::size_t s = 0; s < policy::step_count; ++s) {
+      const auto step = static_cast<policy::Step>(s);
+      if (listener.policy->asks(step) || !listener.services[s].empty()) listener.decided.add(step);
+    }
+    if (!c.services.empty()) listener.decided.add(policy::Step::mail);  // a transaction begins
+    listener.remembers = !c.services.empty() || listener.policy->asks_for_earlier_steps();
     offer(listener);
     listener.acceptor = std::make_unique<net::Acceptor>(reactor_, static_cast<net::Acceptor::Owner&>(*this),
                                                         std::move(sockets[i]), static_cast<std::uint32_t>(i));

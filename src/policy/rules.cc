@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "policy/rules.h"
 
-#include <algorithm>
-
 namespace ringmx::policy {
 namespace {
 
@@ -51,15 +49,20 @@ bool among(const Domains& domains, const smtp::Path& path) noexcept {
   return domains.contains(path.mailbox.empty() ? "<>" : path.domain);
 }
 
+// Inlined where rules are gone through: every step of every session waits for that.
+[[gnu::always_inline]] inline Mismatch mismatch_of(const Rule& rule, const Facts& facts) noexcept {
+  if (rule.authenticated && *rule.authenticated == facts.user.empty()) return Mismatch::authenticated;
+  if (rule.clients && !rule.clients->contains(facts.client)) return Mismatch::client;
+  if (rule.helo && !rule.helo->contains(facts.helo)) return Mismatch::helo;
+  if (rule.senders && !among(*rule.senders, facts.sender)) return Mismatch::sender;
+  if (rule.recipients && !rule.recipients->contains(facts.recipient.domain)) return Mismatch::recipient;
+  return Mismatch::none;
+}
+
 }  // namespace
 
 Mismatch Rule::mismatch(const Facts& facts) const noexcept {
-  if (authenticated && *authenticated == facts.user.empty()) return Mismatch::authenticated;
-  if (clients && !clients->contains(facts.client)) return Mismatch::client;
-  if (helo && !helo->contains(facts.helo)) return Mismatch::helo;
-  if (senders && !among(*senders, facts.sender)) return Mismatch::sender;
-  if (recipients && !recipients->contains(facts.recipient.domain)) return Mismatch::recipient;
-  return Mismatch::none;
+  return mismatch_of(*this, facts);
 }
 
 Lack Rule::lack(const Facts& facts) const noexcept {
@@ -97,19 +100,19 @@ bool Rule::concerns_all_senders() const noexcept {
 Policy::Policy(const std::vector<const Rule*>& rules) {
   for (const Rule* rule : rules) {
     for (std::size_t step = 0; step < step_count; ++step) {
-      if (rule->steps.has(static_cast<Step>(step))) rules_[step].push_back(rule);
+      if (!rule->steps.has(static_cast<Step>(step))) continue;
+      rules_[step].push_back(rule);
+      const bool told = rule->otherwise == Otherwise::mark;  // with its HELO and sender
+      if (told || rule->helo || (rule->senders && static_cast<Step>(step) > Step::mail))
+        asks_for_earlier_steps_ = true;
     }
   }
-}
-
-bool Policy::empty() const noexcept {
-  return std::all_of(rules_.begin(), rules_.end(), [](const auto& rules) { return rules.empty(); });
 }
 
 Verdict Policy::decide(Step step, const Facts& facts) const noexcept {
   Verdict verdict;
   for (const Rule* rule : rules_at(step)) {
-    if (rule->mismatch(facts) != Mismatch::none) continue;
+    if (mismatch_of(*rule, facts) != Mismatch::none) continue;
     const Lack lack = rule->lack(facts);
     if (rule->otherwise == Otherwise::mark) {
       if (lack != Lack::nothing) verdict.marks.push_back({rule, lack});

@@ -28,12 +28,29 @@ class Steps {
   constexpr void add(Step step) noexcept { bits_ = static_cast<std::uint8_t>(bits_ | bit(step)); }
   [[nodiscard]] constexpr bool has(Step step) const noexcept { return (bits_ & bit(step)) != 0; }
   [[nodiscard]] constexpr bool empty() const noexcept { return bits_ == 0; }
+  [[nodiscard]] constexpr bool intersects(Steps other) const noexcept { return (bits_ & other.bits_) != 0; }
   friend bool operator==(const Steps&, const Steps&) = default;
 
  private:
   static constexpr unsigned bit(Step step) noexcept { return 1u << static_cast<unsigned>(step); }
   std::uint8_t bits_ = 0;
 };
+
+// The step that such a decision can be, if any.
+[[nodiscard]] constexpr Steps steps_of(smtp::Action action) noexcept {
+  using smtp::Action;
+  constexpr auto by_action = [] {
+    std::array<Steps, static_cast<std::size_t>(Action::close) + 1> out;
+    const auto set = [&](Action of, Step step) { out[static_cast<std::size_t>(of)].add(step); };
+    set(Action::auth, Step::auth);
+    set(Action::mail, Step::mail);
+    set(Action::rcpt, Step::rcpt);
+    set(Action::data, Step::data);
+    set(Action::bdat, Step::data);
+    return out;
+  }();
+  return by_action[static_cast<std::size_t>(action)];
+}
 
 // The step that a decision of a session is, if it is one. Of a message in chunks the first is.
 [[nodiscard]] inline std::optional<Step> step_of(const smtp::Session& session,
@@ -118,7 +135,8 @@ class Policy {
 
   // False: there is no need to ask at this step.
   [[nodiscard]] bool asks(Step step) const noexcept { return !rules_at(step).empty(); }
-  [[nodiscard]] bool empty() const noexcept;
+  // For HELO's name, or at RCPT or DATA for the sender; or whoever reads of a mark does.
+  [[nodiscard]] bool asks_for_earlier_steps() const noexcept { return asks_for_earlier_steps_; }
   [[nodiscard]] Verdict decide(Step step, const Facts& facts) const noexcept;
   [[nodiscard]] const std::vector<const Rule*>& rules_at(Step step) const noexcept {
     return rules_[static_cast<std::size_t>(step)];
@@ -126,6 +144,7 @@ class Policy {
 
  private:
   std::array<std::vector<const Rule*>, step_count> rules_;
+  bool asks_for_earlier_steps_ = false;
 };
 
 // All that a configuration says.

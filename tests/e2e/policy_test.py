@@ -4,6 +4,7 @@
 import hashlib
 import re
 import shutil
+import signal
 import ssl
 
 import harness
@@ -157,6 +158,21 @@ class Conditions(TestCase):
         self.counted("rule0", refused=1, allowed=1)
         self.counted("rule1", allowed=2)
         self.counted("rule2", tempfailed=1, allowed=1)
+
+    def test_a_client_that_has_gone(self):
+        """The kernel can't say any more who it was: what it has left behind is nobody's mail."""
+        self.start({"clients": [ONE], "tls": "required"}, forbid_unauth_pipelining=False)
+        self.proxy.signal(signal.SIGSTOP)
+        client = self.proxy.client(source=ONE, greeting=False)
+        client.send(b"EHLO a.example\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n" + MESSAGE
+                    + b".\r\n")
+        client.reset()
+        self.proxy.signal(signal.SIGCONT)
+
+        def lost():
+            return self.proxy.metrics().total("ringmx_connections_closed_total", reason="client_lost")
+        harness.eventually(lambda: lost() == 1, "the session to end")
+        self.assertEqual(self.heard(), [])
 
     def test_ipv6(self):
         self.start({"clients": ["::1"], "tls": "required"}, address=harness.free_ipv6_address())

@@ -67,7 +67,7 @@ constexpr std::uint16_t tls13 = 0x0304;
 
 TEST(Policy, WithoutRulesAllIsAllowedAndNobodyNeedAsk) {
   const Policy policy;
-  EXPECT_TRUE(policy.empty());
+  EXPECT_FALSE(policy.asks_for_earlier_steps());
   for (std::size_t step = 0; step < step_count; ++step) {
     EXPECT_FALSE(policy.asks(static_cast<Step>(step)));
     EXPECT_TRUE(policy.decide(static_cast<Step>(step), {}).allowed());
@@ -78,11 +78,32 @@ TEST(Policy, ARuleIsAskedAtItsStepsAlone) {
   Rule one = requiring_tls("one");
   one.steps = {Step::rcpt, Step::data};
   const Policy policy({&one});
-  EXPECT_FALSE(policy.empty());
   for (const Step step : {Step::connect, Step::auth, Step::mail, Step::rcpt, Step::data}) {
     EXPECT_EQ(policy.asks(step), one.steps.has(step));
     EXPECT_EQ(policy.decide(step, somebody()).allowed(), !one.steps.has(step));
   }
+}
+
+TEST(Policy, SaysWhetherASessionMustBeRemembered) {
+  const auto asks = [](const Rule& one) { return Policy({&one}).asks_for_earlier_steps(); };
+  Rule one = requiring_tls("one");
+  one.steps = {Step::mail, Step::rcpt, Step::data};
+  one.clients = only(1);
+  one.recipients = domains({"example.com"});
+  EXPECT_FALSE(asks(one));
+  one.senders = domains({"example.org"});
+  EXPECT_TRUE(asks(one));
+  one.steps = {Step::mail};
+  EXPECT_FALSE(asks(one));
+  one.steps = {Step::data};
+  EXPECT_TRUE(asks(one));
+  one.senders = nullptr;
+  EXPECT_FALSE(asks(one));
+  one.helo = domains({"mail.example.org"});
+  EXPECT_TRUE(asks(one));
+  one.helo = nullptr;
+  one.otherwise = Otherwise::mark;
+  EXPECT_TRUE(asks(one));
 }
 
 TEST(Policy, TheFirstThatFitsDecides) {
