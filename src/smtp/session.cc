@@ -12,9 +12,9 @@
 // States. connected -> ready -> envelope -> (chunks ->) message -> ready. `envelope` holds from MAIL to
 // the body; whether there are recipients is a matter of the counts, not of a state of its own, since
 // with pipelining DATA can come while the upstream still thinks about every RCPT. A DATA then goes to
-// the upstream, whose answer is right either way. Only where every RCPT is known to have been refused
-// does ringmx say 554 itself, and 503 where there was none (RFC 5321 3.3). The transaction goes on
-// after such a refusal, as with Postfix: another RCPT may follow.
+// the upstream, whose answer is right either way. Only where every RCPT is known to have been refused,
+// by whomever, does ringmx say 554 itself, and 503 where there was none (RFC 5321 3.3). The transaction
+// goes on after such a refusal, as with Postfix: another RCPT may follow.
 //
 // Order of judgement. The line as a line, then the verb, then the state, then the syntax: a RCPT out
 // of order is 503 however it is written, and a fault in a line is a fault whatever its verb. Two
@@ -440,6 +440,8 @@ void Session::apply(const Decision& decision) noexcept {
       reset(greeted() ? State::ready : State::connected);
       break;
     case Action::reply:
+      if (decision.verb == Verb::rcpt && state_ == State::envelope) recipient_refused_ = true;
+      break;
     case Action::auth:
     case Action::auth_response:
     case Action::starttls:

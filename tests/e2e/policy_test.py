@@ -78,6 +78,7 @@ class Steps(TestCase):
         client = self.client()
         client.command("MAIL FROM:<a@a.example>", 250)
         self.says(client, "RCPT TO:<b@secret.example>", NEEDS_TLS)
+        client.command("DATA", 554)  # as if the upstream had refused it
         self.assertEqual(self.sink_.sessions, 0)
         client.command("RCPT TO:<b@open.example>", 250)
         self.says(client, "RCPT TO:<b@x.SECRET.example>", NEEDS_TLS)

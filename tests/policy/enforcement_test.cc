@@ -350,7 +350,10 @@ struct Model {
       }
       case says_rcpt:
         if (transaction != envelope) return "503";
-        if (const std::string no = ask(2, argument); !no.empty()) return no;
+        if (const std::string no = ask(2, argument); !no.empty()) {
+          refused_one = true;
+          return no;
+        }
         return "---";
       case says_data:
       case says_bdat:

@@ -142,7 +142,7 @@ TEST(Session, EveryVerbInEveryState) {
       {"MAIL FROM:<a@b> SIZE=1001", {"503", "552", "503", "503", "503", "503", "503", "552"}},
       {"MAIL FROM:<a b>", {"503", "501", "503", "503", "503", "503", "503", "501"}},
       {"RCPT TO:<a@b>", {"503", "503", "--- pending", "---", "--- pending", "--- pending", "503", "503"}},
-      {"RCPT TO:<>", {"503", "503", "501", "501", "501", "501", "503", "503"}},
+      {"RCPT TO:<>", {"503", "503", "501 refused", "501", "501", "501", "503", "503"}},
       {"DATA", {"503", "503", "503", "--- message", "--- message", "554", "503", "503"}},
       {"DATA x", {"503", "503", "503", "501", "501", "554", "503", "503"}},
       {"BDAT 5", {"503", "503", "503 failed", "--- chunks", "--- chunks", "554 failed", "---", "503"}},
@@ -587,7 +587,8 @@ TEST(Session, RefusesForItsOwner) {
       }
       session.apply(refused);
       EXPECT_EQ(session.recipients_pending(), pending);
-      EXPECT_EQ(state_of(session, refused), chunk ? "failed" : state);
+      const bool only = state == "envelope";  // it was the only recipient
+      EXPECT_EQ(state_of(session, refused), chunk ? "failed" : only ? "refused" : state);
     }
     // The third 5xx is the last word; a 4xx is no error.
     Session session = in_state(rules, state);
@@ -836,6 +837,29 @@ TEST(Session, ChunksAreAlwaysCounted) {
       }
     }
   }
+}
+
+// Whoever it was that refused each: the syntax, a limit, a rule or a service, the upstream.
+TEST(Session, NoRecipientIsLeft) {
+  const SessionRules rules;
+  for (const std::string_view refused : {"RCPT TO:<a", "RCPT TO:<a@b> FOO=1"}) {
+    Session session = in_state(rules, "envelope");
+    EXPECT_EQ(status(say(session, "DATA")), "503 5.5.1");
+    EXPECT_EQ(say(session, refused).action, Action::reply);
+    EXPECT_EQ(status(say(session, "DATA")), "554 5.5.1") << refused;
+  }
+  for (const std::string_view reply : {"550 5.7.1 No\r\n", "451 4.7.1 Later\r\n"}) {
+    Session session = in_state(rules, "envelope");
+    session.apply(session.refuse(session.decide(plain("RCPT TO:<a@b>"), ExtensionSet::all()), reply));
+    EXPECT_EQ(status(say(session, "DATA")), "554 5.5.1");
+    say(session, "RSET");
+    say(session, "MAIL FROM:<a@b>");
+    EXPECT_EQ(status(say(session, "DATA")), "503 5.5.1");  // another transaction
+  }
+  Session session = in_state(rules, "ready");
+  say(session, "RCPT TO:<a@b>");  // in no transaction
+  say(session, "MAIL FROM:<a@b>");
+  EXPECT_EQ(status(say(session, "DATA")), "503 5.5.1");
 }
 
 // RCPT and BDAT in one segment, and the upstream refuses the RCPT when the octets are already here.
@@ -1393,6 +1417,8 @@ TEST(Session, RandomWalkAgainstTheModel) {
         ++closes;
         break;
       case Action::reply:
+        if (decision.verb == Verb::rcpt && m.open && !m.chunked) m.recipients += '-';
+        break;
       case Action::auth:
       case Action::auth_response:
       case Action::quit:
