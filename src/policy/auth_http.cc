@@ -204,8 +204,7 @@ std::string_view AuthHttpReader::read_status_line() {
   // It was not asked to wait for anything, and a second response would follow.
   if (line[9] == '1') return "a response before the response (1xx)";
   success_ = line[9] == '2';
-  // RFC 9112 6.3: these have no body.
-  if (line.substr(9, 3) == "204" || line.substr(9, 3) == "304") body_left_ = 0;
+  bodiless_ = line.substr(9, 3) == "204" || line.substr(9, 3) == "304";
   return {};
 }
 
@@ -235,14 +234,14 @@ std::string_view AuthHttpReader::read_field() {
     return {};
   }
   if (equal_ignoring_case(name, "Connection")) {
-    keep_alive_ = lists(value, "keep-alive") && !lists(value, "close");
+    keep_alive_ = keep_alive_ || lists(value, "keep-alive");
+    closes_ = closes_ || lists(value, "close");
   } else if (equal_ignoring_case(name, "Transfer-Encoding")) {
     unframed_ = true;
   } else if (equal_ignoring_case(name, "Content-Length")) {
     const auto length = number<std::uint64_t>(value);
-    // (The 0 of a 204 is its own.)
-    if (!length || (body_left_ && *body_left_ != 0 && body_left_ != length)) return "no valid Content-Length";
-    if (!body_left_) body_left_ = length;
+    if (!length || (body_left_ && body_left_ != length)) return "no valid Content-Length";
+    body_left_ = length;
   }
   return {};
 }
@@ -251,7 +250,10 @@ AnswerReader::State AuthHttpReader::end_of_head() {
   if (const std::string_view fault = interpret(); !fault.empty()) return fail(fault);
   line_ = {};
   fields_ = {};
-  const bool keep = keep_alive_ && !unframed_ && body_left_ && *body_left_ <= longest_drained;
+  // RFC 9112 6.3. A server that announces a body all the same may well send it.
+  if (bodiless_ && body_left_.value_or(0) != 0) unframed_ = true;
+  if (bodiless_) body_left_ = 0;
+  const bool keep = keep_alive_ && !closes_ && !unframed_ && body_left_ && *body_left_ <= longest_drained;
   if (!keep) return state_ = State::last;
   return state_ = *body_left_ == 0 ? State::done : State::draining;
 }

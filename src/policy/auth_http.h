@@ -58,6 +58,8 @@ class AuthHttpReader final : public AnswerReader {
   bool status_line_read_ = false;
   bool success_ = false;  // 2xx
   bool keep_alive_ = false;
+  bool closes_ = false;
+  bool bodiless_ = false;  // by its status
   bool unframed_ = false;  // Transfer-Encoding: its end can't be seen
   std::optional<std::uint64_t> body_left_;
   Fields fields_;

@@ -306,8 +306,14 @@ TEST(AuthHttpResponse, KeepsAConnectionWhoseBodyEnds) {
             State::last);
   EXPECT_EQ(response(ok + "Connection: keep-alive, close\r\nContent-Length: 0\r\n\r\n").state, State::last);
   EXPECT_EQ(response("HTTP/1.1 204 x\r\n" + keep + "Auth-Status: OK\r\n\r\n").state, State::done);
-  EXPECT_EQ(response("HTTP/1.1 204 x\r\n" + keep + "Content-Length: 5\r\nAuth-Status: OK\r\n\r\n").state,
-            State::done);
+  for (const std::string& close : {"Connection: close\r\n" + keep, keep + "Connection: close\r\n"})
+    EXPECT_EQ(response(ok + close + "Content-Length: 0\r\n\r\n").state, State::last);
+  EXPECT_EQ(response(ok + keep + "Connection: x\r\nContent-Length: 0\r\n\r\n").state, State::done);
+  EXPECT_EQ(response(ok + keep + "Content-Length: 0\r\nContent-Length: 0\r\n\r\n").state, State::done);
+  // It must not announce a body (RFC 9110 8.6); if it does, there may be one.
+  const std::string none = "HTTP/1.1 204 x\r\nAuth-Status: OK\r\n" + keep;
+  EXPECT_EQ(response(none + "Content-Length: 0\r\n\r\n").state, State::done);
+  EXPECT_EQ(response(none + "Content-Length: 5\r\n\r\n").state, State::last);
 }
 
 }  // namespace
