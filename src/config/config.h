@@ -178,6 +178,7 @@ struct Service {
   Protocol protocol = Protocol::auth_http;
   ServiceAddress address;
   policy::Steps steps;
+  bool skip_authenticated = true;
   std::vector<std::string> headers;  // "X-Key: value"
   bool extra_headers = false;
   bool pass_certificate = false;

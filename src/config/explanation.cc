@@ -5,6 +5,7 @@
 #include <charconv>
 #include <utility>
 
+#include "policy/answer.h"
 #include "policy/explain.h"
 #include "ringmx/smtp/session.h"
 
@@ -107,6 +108,47 @@ std::string command_of(Step step) {
   return {};
 }
 
+// Those that can be asked at `step`, in their order.
+std::vector<const Service*> services_at(const Config& config, const Listener& listener, Step step) {
+  std::vector<const Service*> out;
+  if (step == Step::auth && listener.auth.empty()) return out;
+  for (const std::string& name : listener.services) {
+    for (const Service& service : config.services) {
+      // Whoever gets so far has authenticated.
+      const bool skips = step > Step::auth && service.skip_authenticated && listener.auth_required;
+      if (service.name == name && service.steps.has(step) && !skips) out.push_back(&service);
+    }
+  }
+  return out;
+}
+
+std::string without_answer(const Service& service) {
+  switch (service.on_failure) {
+    case Service::OnFailure::tempfail:
+      return "the client gets " + in_quotes(reply_text(policy::replies::service_unavailable));
+    case Service::OnFailure::refuse:
+      return "the client gets " + in_quotes(reply_text(policy::replies::service_unavailable_for_good));
+    case Service::OnFailure::allow:
+      return "it is let pass";
+  }
+  return {};
+}
+
+std::string list_services(const Config& config, const Listener& listener, Step step) {
+  const std::vector<const Service*> services = services_at(config, listener, step);
+  if (services.empty()) return {};
+  std::string out = step == Step::connect ? "  Before the greeting " : "  At " + command_of(step) + " ";
+  out += services.size() == 1 ? "this service is asked:\n"
+                              : "these services are asked, one after the other, until one refuses:\n";
+  for (const Service* service : services) {
+    out += "    " + in_quotes(service->name) + " at " + service->address.text();
+    const bool skips = step > Step::auth && service->skip_authenticated && !listener.auth.empty();
+    if (skips) out += ", but not about clients that have authenticated";
+    out += "; without a valid answer " + without_answer(*service) + ".\n";
+  }
+  return out;
+}
+
 // RFC 4954 section 4: mechanisms that show a password or a token to whoever listens.
 bool takes_passwords_in_clear_text(const Listener& listener, const policy::Policy& policy) {
   using smtp::Mechanism;
@@ -174,7 +216,10 @@ std::string explain_listeners(const Config& config, const policy::Policies& poli
     }
     for (std::size_t s = 0; s < policy::step_count; ++s) {
       const auto step = static_cast<Step>(s);
-      if (!policy.asks(step)) continue;
+      if (!policy.asks(step)) {
+        out += list_services(config, listener, step);
+        continue;
+      }
       out += "  At " + command_of(step) + " the first of these rules that fits decides:\n";
       for (const policy::Rule* rule : policy.rules_at(step)) {
         const Rule& written = config.rules[rule->index];
@@ -187,7 +232,7 @@ std::string explain_listeners(const Config& config, const policy::Policies& poli
           out += "it is let pass, with TLS or without.\n";
         }
       }
-      out += "    None fits: it is let pass.\n";
+      out += "    None fits: it is let pass.\n" + list_services(config, listener, step);
     }
   }
   return out;
@@ -217,6 +262,20 @@ std::vector<std::string> policy_warnings(const Config& config, const policy::Pol
       out.push_back(name + " takes passwords in clear text; " +
                     (listener.uses_tls() ? R"(starttls = "required-for-auth" would not)"
                                          : "it has no TLS, which could be required for AUTH"));
+    }
+    for (const std::string& service : listener.services) {
+      const auto asked_at = [&](std::size_t step) {
+        const auto asked = services_at(config, listener, static_cast<Step>(step));
+        return std::any_of(asked.begin(), asked.end(), [&](const Service* s) { return s->name == service; });
+      };
+      bool asked = false;
+      for (std::size_t s = 0; s < policy::step_count; ++s) asked = asked || asked_at(s);
+      if (asked) continue;
+      out.push_back("the service " + in_quotes(service) + " is never asked about clients of " + name + ": " +
+                    (listener.auth_required
+                         ? "whoever gets to its steps has authenticated; skip_authenticated = false asks "
+                           "about them, too"
+                         : "there is no AUTH"));
     }
     for (std::size_t s = 0; s < policy::step_count; ++s) {
       const policy::Rule* before = nullptr;
@@ -305,17 +364,31 @@ std::optional<Fault> parse_question(std::span<const std::string_view> words, Que
 
 namespace {
 
-// Says the commands to a session like those that are served, and asks the policy as they do.
+// Says the commands to a session like those that are served, and asks the policy as they do. Which services
+// are asked then it says, and takes it that they let the session pass.
 class Walk {
  public:
-  Walk(const Listener& listener, const policy::Policy& policy, const Question& question, std::string& out)
-      : listener_(listener), policy_(policy), rules_(session_rules(listener)), session_(rules_), out_(out) {
+  Walk(const Config& config, const Listener& listener, const policy::Policy& policy, const Question& question,
+       std::string& out)
+      : config_(config),
+        listener_(listener),
+        policy_(policy),
+        rules_(session_rules(listener)),
+        session_(rules_),
+        out_(out) {
     facts_.listener = listener.name;
     facts_.client = question.client;
     facts_.tls.version = question.tls;
     if (question.certificate) facts_.tls.certificate = &*question.certificate;
     facts_.helo = question.helo;
     if (question.tls != 0) session_.tls_started();
+  }
+
+  void connect() {
+    if (services_at(config_, listener_, Step::connect).empty()) return;
+    out_ += "connect\n";
+    ask_services(Step::connect);
+    end({});
   }
 
   void authenticated(const std::string& user) { facts_.user = user; }
@@ -342,6 +415,7 @@ class Walk {
     facts_.recipient = decision.action == smtp::Action::rcpt ? decision.rcpt.forward_path : smtp::Path{};
     std::string_view reply;
     if (step) reply = ask(*step);
+    if (step && reply.empty()) ask_services(*step);
     if (reply.empty()) {
       session_.apply(decision);
       if (decision.action == smtp::Action::rcpt) session_.recipient_replied(true);
@@ -370,16 +444,33 @@ class Walk {
     return verdict.reply;
   }
 
+  void ask_services(Step step) {
+    for (const Service* service : services_at(config_, listener_, step)) {
+      out_ += "  service " + in_quotes(service->name) + ": ";
+      if (service->skip_authenticated && !facts_.user.empty()) {
+        out_ += "is not asked, since the client has authenticated\n";
+        continue;
+      }
+      asked_ = true;
+      out_ += "is asked at " + service->address.text() + "; without a valid answer " +
+              without_answer(*service) + "\n";
+    }
+  }
+
   bool end(std::string_view reply) {
-    out_ += "  => " + (reply.empty() ? "allowed" : reply_text(reply)) + "\n";
+    const std::string allowed =
+        std::exchange(asked_, false) ? "allowed, unless a service refuses" : "allowed";
+    out_ += "  => " + (reply.empty() ? allowed : reply_text(reply)) + "\n";
     return reply.empty();
   }
 
+  const Config& config_;
   const Listener& listener_;
   const policy::Policy& policy_;
   smtp::SessionRules rules_;
   smtp::Session session_;
   policy::Facts facts_;
+  bool asked_ = false;  // a service was, about the present command
   std::string& out_;
 };
 
@@ -413,7 +504,8 @@ std::optional<Fault> explain(const Config& config, const policy::Policies& polic
           : question.tls == 0x0303 ? ", TLS 1.2"
                                    : ", TLS 1.3") +
          "\n";
-  Walk walk(listener, policies.listeners[index], question, out);
+  Walk walk(config, listener, policies.listeners[index], question, out);
+  walk.connect();
   if (!walk.say("EHLO " + question.helo, std::nullopt)) return std::nullopt;
   if (!question.user.empty()) {
     if (!walk.say("AUTH", Step::auth)) return std::nullopt;

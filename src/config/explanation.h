@@ -15,7 +15,7 @@
 
 namespace ringmx::config {
 
-// For each listener: what a client without TLS can and can't do there. Lines of text.
+// For each listener: what a client without TLS can and can't do there, and who is asked. Lines of text.
 [[nodiscard]] std::string explain_listeners(const Config& config, const policy::Policies& policies);
 
 // What is legal but hardly meant, a sentence each.
@@ -37,7 +37,7 @@ extern const std::string_view question_usage;
 // From the command line: "--client", "192.0.2.1", ...
 [[nodiscard]] std::optional<Fault> parse_question(std::span<const std::string_view> words, Question& out);
 
-// Its commands, one after the other, and which rule decides each, and why.
+// Its commands, one after the other, which rule decides each, and why, and which services are asked.
 [[nodiscard]] std::optional<Fault> explain(const Config& config, const policy::Policies& policies,
                                            const Question& question, std::string& out);
 

@@ -266,6 +266,8 @@ std::vector<Key> keys(Service& s) {
       {"address", "Where it is.", Url{&s.address}, true, R"("http://127.0.0.1:9000/auth")"},
       {"steps", "When it is asked.",
        Steps{&s.steps, {Step::connect, Step::auth, Step::mail, Step::rcpt, Step::data}}, true, R"("rcpt")"},
+      {"skip_authenticated", "Whether it is not asked about clients that have authenticated.",
+       Flag{&s.skip_authenticated}},
       {"headers", "Further fields of the request.",
        Names{&s.headers, check_http_header, R"(each as "Name: value", in printable ASCII, each once)"}},
       {"extra_headers", "Whether it is told what nginx does not tell.", Flag{&s.extra_headers}},

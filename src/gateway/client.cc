@@ -453,7 +453,7 @@ Consultation::State Client::ask_services(policy::Step step, const policy::Facts&
       {.step = step,
        .facts = facts,
        .credentials = credentials,
-       .instance = advice_->instance,
+       .instance = step >= policy::Step::mail ? advice_->instance : std::string_view(),
        .asks_certificate = listener_.config->client_certificates != tls::ClientCertificates::none});
   if (state != Consultation::State::allowed) return state;
   choose_upstream(step);
@@ -496,7 +496,7 @@ void Client::choose_upstream(policy::Step step) {
   if (pool == nullptr) {
     const std::string_view key = name.empty() ? "address" : "name";
     consultation_->decided_by().tell(
-        "it chooses the upstream " + config::in_quotes(name.empty() ? address : name) +
+        "it chooses the upstream " + config::in_quotes(policy::printable(name.empty() ? address : name)) +
         ", which is not configured: there is no [[upstream]] with this " + std::string(key));
     return consultation_->overrule(policy::replies::not_done_here);
   }

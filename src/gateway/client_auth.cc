@@ -115,7 +115,7 @@ void Client::accept_credentials(std::string user) {
   if (std::any_of(upstreams.begin(), upstreams.end(), wants_password))
     kept = smtp::Secret(password ? *password : authentication_->exchange->credentials().password);
   login_ = std::make_unique<const Login>(Login{std::move(user), std::move(kept)});
-  facts_.authenticated(login_->user);
+  facts_.authenticated(login_->user, smtp::mechanism_name(authentication_->mechanism));
   authentication_->exchange.reset();
   consultation_.reset();
   leave_upstream();  // one that is exclusive, and was told nothing
@@ -129,6 +129,7 @@ void Client::refuse_credentials(std::string_view text, bool closes) {
   authentication_->refusal = text;
   authentication_->closes = closes;
   consultation_.reset();
+  advice_->at_auth = nullptr;  // it was for somebody
   const ring::Duration delay = listener_.config->auth_failure_delay;
   if (delay == ring::Duration::zero() || !text.starts_with('5')) return pause_is_over();
   phase_ = Phase::authentication;

@@ -30,6 +30,10 @@ Consultation::State Consultation::go_on(const policy::Question& question) {
       break;
     }
     Service& service = *services_[position_];
+    if (passed_over(service, question)) {
+      ++position_;
+      continue;
+    }
     if (!answer_) {
       if (const Answer* known = service.known(question)) {
         answer_ = *known;
@@ -45,11 +49,20 @@ Consultation::State Consultation::go_on(const policy::Question& question) {
   return pausing_ ? State::waiting : state_;
 }
 
+// As with Postfix: permit_sasl_authenticated comes first, and a permit ends its list of restrictions. It does
+// not speak for services of another kind.
+bool Consultation::passed_over(const Service& service, const policy::Question& question) const noexcept {
+  const config::Service& config = service.config();
+  if (config.skip_authenticated && !question.facts.user.empty()) return true;
+  return permitted_ && config.protocol == config::Service::Protocol::policy;
+}
+
 // True: the next one may be asked.
 bool Consultation::take(Answer& answer, Service& service) {
   using Verdict = Answer::Verdict;
   switch (answer.verdict) {
     case Verdict::allow:
+      permitted_ = permitted_ || answer.permits;
       break;
     case Verdict::ask_again:
       if (waited_ + std::uint64_t{answer.wait} > longest_wait) {

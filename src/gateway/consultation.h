@@ -15,8 +15,8 @@
 namespace ringmx::gateway {
 
 // Asks the services of a listener about one step of a session, one after the other, until one refuses or all
-// have been asked. Each question is made anew of what is known at that moment, so nothing of the session need
-// stay where it is in the meantime.
+// have been asked, but for those that pass this client over. Each question is made anew of what is known at
+// that moment, so nothing of the session need stay where it is in the meantime.
 class Consultation final : private Inquiry::Owner {
  public:
   class Owner {
@@ -50,6 +50,7 @@ class Consultation final : private Inquiry::Owner {
 
  private:
   void answered(policy::Answer answer) override;
+  [[nodiscard]] bool passed_over(const Service& service, const policy::Question& question) const noexcept;
   [[nodiscard]] bool take(policy::Answer& answer, Service& service);
   void refuse(std::string_view reply, bool closes);
   void wait(std::uint32_t seconds);
@@ -61,6 +62,7 @@ class Consultation final : private Inquiry::Owner {
   State state_ = State::waiting;
   bool closes_ = false;
   bool pausing_ = false;
+  bool permitted_ = false;    // a policy server has said so: no other one is asked
   std::size_t position_ = 0;  // in services_
   std::uint32_t waited_ = 0;  // seconds
   Service* decided_by_ = nullptr;

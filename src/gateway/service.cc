@@ -100,9 +100,11 @@ void Inquiry::answer(Answer answer) {
   service_.reactor_.timers().clear(timer_);
   service_.counters_.answers[kind_of(answer)].add();
   service_.counters_.duration.observe(service_.reactor_.now() - asked_);
-  if (!answer.remark.empty()) service_.tell(answer.remark);
-  if (!cache_key_.empty() && answer.verdict != Answer::Verdict::ask_again)
+  if (!answer.remark.empty()) service_.tell(std::exchange(answer.remark, {}));
+  if (!cache_key_.empty() && answer.verdict != Answer::Verdict::ask_again) {
+    answer.user = answer.password = std::nullopt;  // nobody heeds them but at AUTH
     service_.cache_.insert(std::move(cache_key_), answer, service_.reactor_.now().time_since_epoch().count());
+  }
   owner_.answered(std::move(answer));
 }
 

@@ -106,6 +106,7 @@ void SessionFacts::tls_started(const tls::Facts& tls) {
     said_->arguments.clear();
     said_->helo = {};
     said_->esmtp = false;
+    said_->mechanism = {};
   }
   auto secured = std::make_unique<Secured>();
   secured->tls = {.version = static_cast<std::uint16_t>(tls.version),

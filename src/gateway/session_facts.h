@@ -30,8 +30,11 @@ class SessionFacts {
   void transaction_ended() {
     if (said_ != nullptr) said_->forget_mail();
   }
-  // Who the client is. `user` stays where it is until tls_started().
-  void authenticated(std::string_view user) { user_ = user; }
+  // Who the client is, and by which mechanism. Both stay where they are until tls_started().
+  void authenticated(std::string_view user, std::string_view mechanism) {
+    user_ = user;
+    if (said_ != nullptr) said_->mechanism = mechanism;
+  }
   // All that was said in clear text is forgotten (RFC 3207 4.2).
   void tls_started(const tls::Facts& tls);
 
@@ -45,6 +48,7 @@ class SessionFacts {
     std::string_view mail_argument;
     smtp::Path sender;
     std::uint64_t size = 0;
+    std::string_view mechanism;  // of AUTH
 
     void forget_mail();
   };
@@ -80,6 +84,7 @@ inline policy::Facts SessionFacts::at(const smtp::Decision& decision, std::strin
     facts.server_port = said_->server_port;
     facts.helo = said_->helo;
     facts.esmtp = said_->esmtp;
+    facts.mechanism = said_->mechanism;
     facts.sender = said_->sender;
     facts.mail_argument = said_->mail_argument;
     facts.size = said_->size;

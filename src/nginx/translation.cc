@@ -669,18 +669,9 @@ void Translator::make_service() {
             " instead of 127.0.0.1. The request says Host: 127.0.0.1 then.");
   }
   const bool both = takes_anybody_ && !auth_.empty();
-  Entry steps{{},
-              {key("steps", both ? toml(std::vector<std::string>{"auth", "rcpt"})
-                                 : toml(takes_anybody_ ? "rcpt" : "auth"))}};
-  if (both) {
-    const std::string_view text =
-        "ringmx asks at RCPT about clients that have logged in, too. With extra_headers = true the script "
-        "sees who "
-        "they are (Auth-SMTP-User).";
-    append_wrapped(steps.remarks, std::string(title(Kind::differs)).append(": ").append(text), "  ");
-    tell(Kind::differs, auth->place, auth->name, text);
-  }
-  table.entries.push_back(std::move(steps));
+  table.entries.push_back({{},
+                           {key("steps", both ? toml(std::vector<std::string>{"auth", "rcpt"})
+                                              : toml(takes_anybody_ ? "rcpt" : "auth"))}});
   table.entries.push_back(
       {{"nginx closes after a refusal without Auth-Wait. To let the session go on, as other "
         "servers do,",

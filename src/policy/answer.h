@@ -38,6 +38,7 @@ struct Answer {
     ask_again,        // after `wait`
   };
   Verdict verdict = Verdict::allow;
+  bool permits = false;    // with allow: no other service of this protocol is to be asked at the step
   bool closes = false;     // with the refusal the session is to end
   std::uint32_t wait = 0;  // seconds until the reply is given, or the question is put again
   std::string reply;       // in wire form: one line, 4xx or 5xx, printable ASCII, at most 512 octets

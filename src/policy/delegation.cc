@@ -87,15 +87,15 @@ Answer refusal(Verdict verdict, std::string_view code, std::string_view text, st
   return answer;
 }
 
-enum class Kind : std::uint8_t { allow, reject, defer, defer_if_permit, defer_if_reject, tell, deal };
+enum class Kind : std::uint8_t { permit, dunno, reject, defer, defer_if_permit, defer_if_reject, tell, deal };
 struct Action {
   std::string_view word;
   Kind kind;
 };
 constexpr std::array<Action, 15> actions{{
-    {"OK", Kind::allow},
-    {"DUNNO", Kind::allow},
-    {"PERMIT", Kind::allow},
+    {"OK", Kind::permit},
+    {"PERMIT", Kind::permit},
+    {"DUNNO", Kind::dunno},
     {"REJECT", Kind::reject},
     {"DEFER", Kind::defer},
     {"DEFER_IF_PERMIT", Kind::defer_if_permit},
@@ -135,7 +135,7 @@ std::string Delegation::request(const Question& question) const {
   append_attribute(out, "size", std::to_string(facts.size));
   append_attribute(out, "etrn_domain", "");
   append_attribute(out, "stress", "");
-  append_attribute(out, "sasl_method", facts.user.empty() ? "" : "unknown");
+  append_attribute(out, "sasl_method", facts.mechanism);
   append_attribute(out, "sasl_username", facts.user);
   append_attribute(out, "sasl_sender", "");
   const Certificate* certificate = facts.tls.certificate;
@@ -188,6 +188,8 @@ AnswerReader::State DelegationReader::end_of_line() {
 Answer interpret_action(std::string_view action) {
   std::string_view text = trimmed(action);
   const std::string_view word = take_word(text);
+  Answer permitted;
+  permitted.permits = true;
   const auto remarked = [&](Verdict verdict, std::string_view what) {
     Answer answer;
     answer.verdict = verdict;
@@ -197,12 +199,14 @@ Answer interpret_action(std::string_view action) {
   };
   if (is_refusal_code(word)) return refusal(Verdict::refuse, word, text, "Access denied");
   // access(5): any other number alone is OK, for address-based relay authorization.
-  if (!word.empty() && text.empty() && std::all_of(word.begin(), word.end(), is_digit)) return {};
+  if (!word.empty() && text.empty() && std::all_of(word.begin(), word.end(), is_digit)) return permitted;
   const auto* const known = std::find_if(actions.begin(), actions.end(),
                                          [&](const Action& a) { return equal_ignoring_case(a.word, word); });
   if (known == actions.end()) return remarked(Verdict::refuse, "an action that is not known here");
   switch (known->kind) {
-    case Kind::allow:
+    case Kind::permit:
+      return permitted;
+    case Kind::dunno:
       return {};
     case Kind::reject:
       return refusal(Verdict::refuse, "554", text, "Access denied");

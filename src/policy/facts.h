@@ -54,7 +54,8 @@ struct Facts {
   std::uint16_t server_port = 0;
   std::string_view helo;
   bool esmtp = false;
-  std::string_view user;  // who the client is, since AUTH; empty: nobody
+  std::string_view user;       // who the client is, since AUTH; empty: nobody
+  std::string_view mechanism;  // of AUTH: "PLAIN"
   Tls tls;
   smtp::Path sender;               // from MAIL on
   std::string_view mail_argument;  // "FROM:<a@b> SIZE=100"

@@ -251,6 +251,7 @@ const std::vector<Happy>& happy_lines() {
                  ServiceAddress{{Endpoint::Family::unix_socket, "", 0, "/run/a.sock"}, false, false, ""})},
         {v, "steps = ['connect', 'auth']",
          service(&Service::steps, policy::Steps{Step::connect, Step::auth})},
+        {v, "skip_authenticated = false", service(&Service::skip_authenticated, false)},
         {v, "headers = ['X-Key: 1']", service(&Service::headers, Paths{"X-Key: 1"})},
         {v, "extra_headers = true", service(&Service::extra_headers, true)},
         {v, "pass_certificate = true", service(&Service::pass_certificate, true)},

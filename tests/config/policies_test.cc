@@ -394,6 +394,68 @@ TEST(Warnings, PasswordsInClearText) {
   EXPECT_THAT(warnings(text("'plain'", optional) + rule("steps = 'auth'\ntls = 'required'")), IsEmpty());
 }
 
+constexpr std::string_view asked_services =
+    "[[service]]\nname = 'script'\naddress = 'https://192.0.2.9/x?y'\nsteps = ['connect', 'auth', 'mail']\n"
+    "skip_authenticated = false\ntls_name = 'a.example'\n"
+    "[[service]]\nname = 'grey'\nprotocol = 'policy'\naddress = 'unix:/run/grey'\nsteps = ['mail', 'rcpt']\n"
+    "on_failure = 'allow'\n"
+    "[[service]]\nname = 'last'\nprotocol = 'policy'\naddress = '[::1]:10023'\nsteps = 'data'\n"
+    "on_failure = 'refuse'\n"
+    "[[service]]\nname = 'of-nobody'\naddress = 'http://127.0.0.1:9000/'\nsteps = 'mail'\n";
+
+TEST(Explanation, OfServices) {
+  const auto text = [](const std::string& listener) {
+    const std::string all =
+        explained(base("starttls = 'optional'\nservices = ['grey', 'script', 'last']\n" + listener) +
+                  std::string(asked_services) + rule("tls = 'required'\nclients = ['::/0']"));
+    return all.substr(all.find("otherwise.\n") + 11);
+  };
+  constexpr std::string_view unavailable =
+      "without a valid answer the client gets \"451 4.3.0 A policy service is not available, try again "
+      "later\".\n";
+  const std::string script = "    \"script\" at https://192.0.2.9:443/x?y; " + std::string(unavailable);
+  const std::string connect = "  Before the greeting this service is asked:\n" + script;
+  const std::string mail =
+      "  At MAIL the first of these rules that fits decides:\n"
+      "    \"one\", if the client is in ::/0: TLS is required; without TLS it gets \"530 5.7.0 Must issue a "
+      "STARTTLS command first\".\n"
+      "    None fits: it is let pass.\n";
+  const std::string several = "  At MAIL these services are asked, one after the other, until one refuses:\n";
+  const std::string grey = "    \"grey\" at unix:/run/grey";
+  const std::string last = "    \"last\" at [::1]:10023";
+  const std::string allowed = "; without a valid answer it is let pass.\n";
+  const std::string refused =
+      "; without a valid answer the client gets \"550 5.3.0 A policy service is not available\".\n";
+  const std::string at_rcpt = "  At RCPT this service is asked:\n";
+  const std::string at_data = "  At DATA and BDAT this service is asked:\n";
+  EXPECT_EQ(text(""), connect + mail + several + grey + allowed + script + at_rcpt + grey + allowed +
+                          at_data + last + refused);
+  const std::string skipped = ", but not about clients that have authenticated";
+  EXPECT_THAT(text("auth = ['cram-md5']\n"),
+              testing::EndsWith("where AUTH is let pass.\n" + connect + "  At AUTH this service is asked:\n" +
+                                script + mail + several + grey + skipped + allowed + script + at_rcpt + grey +
+                                skipped + allowed + at_data + last + skipped + refused));
+  EXPECT_THAT(text("auth = ['cram-md5']\nauth_required = true\n"),
+              testing::EndsWith(script + mail + "  At MAIL this service is asked:\n" + script));
+}
+
+TEST(Warnings, ServicesThatAreNeverAsked) {
+  const std::string services(asked_services);
+  const auto text = [&](const std::string& listener) {
+    return warnings(base("starttls = 'optional'\nservices = ['grey', 'script']\n" + listener) + services);
+  };
+  EXPECT_THAT(text(""), IsEmpty());
+  EXPECT_THAT(text("auth = ['cram-md5']\n"), IsEmpty());
+  EXPECT_THAT(
+      text("auth = ['cram-md5']\nauth_required = true\n"),
+      ElementsAre("the service \"grey\" is never asked about clients of listener \"mx\": whoever gets to "
+                  "its steps has authenticated; skip_authenticated = false asks about them, too"));
+  EXPECT_THAT(
+      warnings(base("services = ['s']\n") +
+               "[[service]]\nname = 's'\naddress = 'http://127.0.0.1:9000/'\nsteps = 'auth'\n"),
+      ElementsAre("the service \"s\" is never asked about clients of listener \"mx\": there is no AUTH"));
+}
+
 TEST(Explanation, OfEveryKindOfRule) {
   const std::string all =
       explained(base() +
@@ -611,6 +673,45 @@ TEST(Explain, WhatTheListenerBars) {
                  "c@d.example"}),
       testing::EndsWith(
           "MAIL FROM:<a b>\n  that is no command that could be done\n  => 501 5.1.7 Bad sender address\n"));
+}
+
+TEST(Explain, TellsWhichServicesAreAsked) {
+  const Loaded l =
+      loaded(base("starttls = 'optional'\nauth = ['cram-md5']\nservices = ['grey', 'script', 'last']\n") +
+             std::string(asked_services) + rule("recipient_domains = ['secret.example']\ntls = 'required'"));
+  const auto with = [&](std::vector<std::string_view> words) {
+    words.insert(words.end(), {"--client", "192.0.2.1", "--tls", "no", "--mail", "a@b.example", "--rcpt",
+                               "c@secret.example", "--rcpt", "c@d.example"});
+    const std::string all = answer(l, words);
+    return all.substr(all.find('\n') + 1);
+  };
+  const std::string script =
+      "  service \"script\": is asked at https://192.0.2.9:443/x?y; without a valid answer the client gets "
+      "\"451 4.3.0 A policy service is not available, try again later\"\n";
+  const std::string grey =
+      "  service \"grey\": is asked at unix:/run/grey; without a valid answer it is let pass\n";
+  const std::string last =
+      "  service \"last\": is asked at [::1]:10023; without a valid answer the client gets \"550 5.3.0 A "
+      "policy "
+      "service is not available\"\n";
+  const auto skipped = [](const std::string& name) {
+    return "  service \"" + name + "\": is not asked, since the client has authenticated\n";
+  };
+  const std::string unless = "  => allowed, unless a service refuses\n";
+  const std::string none = "  no rule decides\n";
+  const std::string secret =
+      "RCPT TO:<c@secret.example>\n  rule \"one\": applies, and there is no TLS\n"
+      "  => 530 5.7.0 Must issue a STARTTLS command first\n";
+  const std::string rcpt =
+      "RCPT TO:<c@d.example>\n  rule \"one\": does not apply, the recipient is in none of its domains\n" +
+      none;
+  const std::string begin = "connect\n" + script + unless + "EHLO client.example.com\n  => allowed\n";
+  EXPECT_EQ(with({}), begin + "MAIL FROM:<a@b.example>\n" + none + grey + script + unless + secret + rcpt +
+                          grey + unless + "DATA\n" + none + last + unless);
+  EXPECT_EQ(with({"--user", "u"}), begin + "AUTH\n" + none + script + unless + "MAIL FROM:<a@b.example>\n" +
+                                       none + skipped("grey") + script + unless + secret + rcpt +
+                                       skipped("grey") + "  => allowed\nDATA\n" + none + skipped("last") +
+                                       "  => allowed\n");
 }
 
 TEST(Explain, Certificates) {

@@ -196,6 +196,56 @@ class Required(TestCase):
         self.assertEqual(len(self.sink_.wait_for(1)), 1)
 
 
+class OtherServices(TestCase):
+    """What those are asked that have nothing to do with passwords."""
+
+    def test_clients_that_have_authenticated(self):
+        """As with permit_sasl_authenticated before check_policy_service; or else they are told who it is."""
+        policy = self.service(b"action=DUNNO\n\n", services_test.PolicyService)
+        script = self.service(http_answer(OK))
+        accounts = self.service(passwords)
+        steps = ["mail", "rcpt", "data"]
+        for skips in (True, False):
+            keys = {"steps": steps} if skips else {"steps": steps, "skip_authenticated": False}
+            self.start((accounts, {"steps": "auth"}), (policy, {"protocol": "policy", **keys}),
+                       (script, {"extra_headers": True, **keys}), listener={"auth": ["plain", "login"], **FAST})
+            for asked in (policy, script):
+                asked.requests.clear()
+            client = self.ready()
+            client.deliver()
+            self.assertEqual([len(asked.requests) for asked in (policy, script)], [3, 3])
+            client.command(f"AUTH PLAIN {plain('bob', USERS['bob'])}", 235)
+            client.deliver()
+            self.assertEqual([len(asked.requests) for asked in (policy, script)], [3, 3] if skips else [6, 6])
+            client.quit()
+        for n, (_, request) in enumerate(policy.requests):
+            self.assertEqual([services_test.attribute(request, f"sasl_{what}") for what in ("method", "username")],
+                             ["PLAIN", "bob"] if n >= 3 else ["", ""])
+        self.assertEqual([field(r, "Auth-SMTP-User") for _, r in script.requests], [None] * 3 + ["bob"] * 3)
+
+    def test_auth_is_part_of_no_transaction(self):
+        self.begin("plain", service={"steps": ["auth", "mail"], "extra_headers": True},
+                   answer=lambda r, _: passwords(r) if field(r, "Auth-Step") == "auth" else http_answer(OK))
+        client = self.ready()
+        client.deliver()
+        client.command(f"AUTH PLAIN {plain('bob', USERS['bob'])}", 235)
+        self.assertEqual([(field(r, "Auth-Step"), field(r, "Auth-SMTP-Transaction") is not None)
+                          for _, r in self.script.requests], [("mail", True), ("auth", False)])
+
+    def test_an_upstream_for_somebody(self):
+        """Chosen at AUTH, and the client is nobody after all: it is chosen for nobody else."""
+        sinks = [self.sink() for _ in range(2)]
+        self.begin("oauthbearer", answer=http_answer(OK + "Auth-Upstream: mta1\r\n"),
+                   upstreams=[{"address": sink.address} for sink in sinks], listener={"upstreams": ["mta0"]})
+        token, client = "\1auth=Bearer x\1\1", self.ready()
+        client.command(f"AUTH OAUTHBEARER {b64('n,,' + token)}", 334)
+        client.command("AQ==", 535)
+        client.deliver()
+        client.command(f"AUTH OAUTHBEARER {b64('n,a=bob,' + token)}", 235)
+        client.deliver()
+        self.assertEqual([len(sink.messages) for sink in sinks], [1, 1])
+
+
 class Refused(TestCase):
     def test_wrong_password(self):
         self.begin(listener={"auth_failure_limit": 3})

@@ -514,6 +514,27 @@ class Answers(TestCase):
                 self.assertEqual(len(services[1].requests) - before, asked)
                 client.command("RSET", 250)
 
+    def test_a_permit_ends_the_list(self):
+        """As with Postfix: of the policy servers that come later none is asked. Others are."""
+        first = self.service(lambda r, _: f"action={actions[attribute(r, 'sender')]}\n\n".encode(), PolicyService)
+        actions = {"dunno": "DUNNO", "ok": "OK", "number": "1", "deferred": "DEFER_IF_PERMIT later", "": "PERMIT"}
+        second = self.service(b"action=OK\n\n", PolicyService)
+        third = self.service(b"action=REJECT no\n\n", PolicyService)
+        script = self.service(http_answer(OK, keep=True))
+        self.start(*((service, {"protocol": "policy", "steps": "mail"}) for service in (first, second, third)),
+                   (script, {"steps": "mail"}))
+        client = self.client()
+        client.ehlo()
+        for sender, code, asked in (("dunno", 250, 1), ("ok", 250, 0), ("number", 250, 0), ("", 250, 0),
+                                    ("deferred", 450, 1)):
+            with self.subTest(sender):
+                before = len(second.requests)
+                client.command(f"MAIL FROM:<{sender}>", code)
+                self.assertEqual(len(second.requests) - before, asked)
+                client.command("RSET", 250)
+        self.assertEqual(len(third.requests), 0)
+        self.assertEqual(len(script.requests), len(actions))
+
     def test_cache(self):
         service = self.service(http_answer(OK, keep=True))
         self.start((service, {"cache": ["client", "sender_domain"], "cache_time": "2s", "cache_size": 2, "steps": "mail"}),

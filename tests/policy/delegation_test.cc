@@ -84,6 +84,14 @@ TEST(DelegationRequest, CantBeBrokenOutOf) {
   EXPECT_NE(request.find("\nccert_subject=x+0Asender+3Dy+0Az\n"), std::string::npos);
 }
 
+TEST(DelegationRequest, SaysWhoTheClientIs) {
+  Asked asked;
+  asked.facts.user = "a@example.org";
+  asked.facts.mechanism = "PLAIN";
+  EXPECT_NE(Delegation().request(asked.question).find("\nsasl_method=PLAIN\nsasl_username=a@example.org\n"),
+            std::string::npos);
+}
+
 struct Case {
   std::string_view action;
   Verdict verdict;
@@ -130,6 +138,14 @@ TEST(DelegationResponse, IsAnActionOfAccess5) {
     EXPECT_EQ(r.answer.reply, c.reply) << c.action;
     EXPECT_EQ(!r.answer.remark.empty(), c.remarked) << c.action;
   }
+}
+
+// Of the restrictions of a list OK skips the rest, and DUNNO does not.
+TEST(DelegationResponse, PermitsWherePostfixDoes) {
+  for (const std::string_view action : {"OK", "ok all is well", "Permit", "12"})
+    EXPECT_TRUE(interpret_action(action).permits) << action;
+  for (const std::string_view action : {"DUNNO", "PREPEND X: y", "WARN", "12 x", "450 x", "REJECT", "?"})
+    EXPECT_FALSE(interpret_action(action).permits) << action;
 }
 
 TEST(DelegationResponse, EndsTheSessionWherePostfixDoes) {

@@ -22,6 +22,7 @@ struct Asked {
               .helo = "client.example.org",
               .esmtp = true,
               .user = {},
+              .mechanism = {},
               .tls = {},
               .sender = {"a@example.org", "a", "example.org"},
               .mail_argument = "FROM:<a@example.org> SIZE=100",
