@@ -391,7 +391,14 @@ class Walk {
     end({});
   }
 
-  void authenticated(const std::string& user) { facts_.user = user; }
+  void authenticated(const std::string& user) {
+    smtp::Decision exchange;
+    exchange.verb = smtp::Verb::auth;
+    exchange.action = smtp::Action::auth;
+    session_.apply(exchange);
+    session_.authenticated();
+    facts_.user = user;
+  }
 
   // True: allowed. `step`: none for a command that no rule is asked about.
   bool say(const std::string& line, std::optional<Step> step) {
@@ -402,13 +409,7 @@ class Walk {
                              ? decision.reply.starts_with("530")
                              : decision.reply.starts_with('4') || decision.reply.starts_with('5');
     if (refused) {
-      const bool tls_first = decision.reply.starts_with("530");
-      out_ += tls_first
-                  ? "  starttls = " +
-                        in_quotes(listener_.starttls == smtp::StartTls::required ? "required"
-                                                                                 : "required-for-auth") +
-                        ": there is no TLS\n"
-                  : "  that is no command that could be done\n";
+      out_ += "  " + why_not(decision.reply) + "\n";
       return end(decision.reply);
     }
     if (decision.action == smtp::Action::mail) facts_.sender = decision.mail.reverse_path;
@@ -424,6 +425,14 @@ class Walk {
   }
 
  private:
+  [[nodiscard]] std::string why_not(std::string_view reply) const {
+    if (reply == smtp::replies::authentication_required)
+      return "auth_required = true: the client has not authenticated";
+    if (!reply.starts_with("530")) return "that is no command that could be done";
+    const bool of_all = listener_.starttls == smtp::StartTls::required;
+    return "starttls = " + in_quotes(of_all ? "required" : "required-for-auth") + ": there is no TLS";
+  }
+
   std::string_view ask(Step step) {
     for (const policy::Finding& finding : policy::findings(policy_, step, facts_)) {
       out_ += "  rule " + in_quotes(finding.rule->name) + ": ";

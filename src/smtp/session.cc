@@ -105,7 +105,6 @@ constexpr std::string_view too_many_recipients = "452 4.5.3 Too many recipients\
 constexpr std::string_view cannot_verify =
     "252 2.0.0 Cannot VRFY user, but will accept message and attempt delivery\r\n";
 constexpr std::string_view starttls_first = "530 5.7.0 Must issue a STARTTLS command first\r\n";
-constexpr std::string_view auth_first = "530 5.7.0 Authentication required\r\n";
 constexpr std::string_view tls_active = "503 5.5.1 TLS is already active\r\n";
 constexpr std::string_view bad_auth = "501 5.5.4 Syntax: AUTH mechanism [initial-response]\r\n";
 constexpr std::string_view ehlo_first = "503 5.5.1 Send EHLO first\r\n";
@@ -283,7 +282,7 @@ void Session::judge(const Command& command, ExtensionSet offered, Decision& deci
 
 void Session::judge_mail(const Command& command, ExtensionSet offered, Decision& decision) const noexcept {
   if (state_ == State::connected) return answer(decision, hello_first);
-  if (rules_->auth_required && !authenticated_) return answer(decision, auth_first);
+  if (rules_->auth_required && !authenticated_) return answer(decision, replies::authentication_required);
   if (in_transaction()) return answer(decision, nested_mail);
   const SyntaxFault fault = parse_mail(command.argument, offered, decision.mail);
   if (fault != SyntaxFault::none) return answer(decision, fault_reply(fault, bad_mail, bad_sender));

@@ -675,6 +675,26 @@ TEST(Explain, WhatTheListenerBars) {
           "MAIL FROM:<a b>\n  that is no command that could be done\n  => 501 5.1.7 Bad sender address\n"));
 }
 
+TEST(Explain, WhoMustAuthenticate) {
+  const Loaded l = loaded(base("starttls = 'required-for-auth'\nauth = ['plain']\nauth_required = true\n"
+                               "services = ['script']\n") +
+                          std::string(asked_services));
+  const auto with = [&](std::vector<std::string_view> words) {
+    words.insert(words.end(), {"--client", "192.0.2.1", "--mail", "a@b.example", "--rcpt", "c@d.example"});
+    return answer(l, words);
+  };
+  EXPECT_THAT(with({"--tls", "1.3"}),
+              testing::EndsWith("MAIL FROM:<a@b.example>\n  auth_required = true: the client has not "
+                                "authenticated\n  => 530 5.7.0 Authentication required\n"));
+  EXPECT_THAT(
+      with({"--tls", "no", "--user", "u"}),
+      testing::EndsWith("AUTH\n  starttls = \"required-for-auth\": there is no TLS\n  => 530 5.7.0 Must "
+                        "issue a STARTTLS command first\n"));
+  EXPECT_THAT(with({"--tls", "1.3", "--user", "u"}),
+              testing::EndsWith("RCPT TO:<c@d.example>\n  no rule decides\n  => allowed\n"
+                                "DATA\n  no rule decides\n  => allowed\n"));
+}
+
 TEST(Explain, TellsWhichServicesAreAsked) {
   const Loaded l =
       loaded(base("starttls = 'optional'\nauth = ['cram-md5']\nservices = ['grey', 'script', 'last']\n") +

@@ -182,6 +182,7 @@ inline constexpr std::string_view ready_for_tls = "220 2.0.0 Ready to start TLS\
 inline constexpr std::string_view too_many_handshakes =
     "454 4.7.0 TLS not available: too many handshakes from your network, try again later\r\n";
 inline constexpr std::string_view authenticated = "235 2.7.0 Authentication successful\r\n";
+inline constexpr std::string_view authentication_required = "530 5.7.0 Authentication required\r\n";
 inline constexpr std::string_view bad_credentials = "535 5.7.8 Authentication credentials invalid\r\n";
 inline constexpr std::string_view shutting_down =
     "421 4.3.2 Service shutting down, closing transmission channel\r\n";
