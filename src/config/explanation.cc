@@ -240,6 +240,14 @@ std::string explain_listeners(const Config& config, const policy::Policies& poli
 
 std::vector<std::string> policy_warnings(const Config& config, const policy::Policies& policies) {
   std::vector<std::string> out;
+  for (const Service& service : config.services) {
+    const auto& fields = service.cache;
+    const bool by_user = std::find(fields.begin(), fields.end(), "user") != fields.end();
+    if (fields.empty() || service.skip_authenticated || by_user) continue;
+    out.push_back("the service " + in_quotes(service.name) +
+                  " is asked about clients that have authenticated, and others get the same answers from its "
+                  R"(cache, which lacks "user")");
+  }
   for (std::size_t i = 0; i < config.listeners.size(); ++i) {
     const Listener& listener = config.listeners[i];
     const policy::Policy& policy = policies.listeners[i];
@@ -262,6 +270,12 @@ std::vector<std::string> policy_warnings(const Config& config, const policy::Pol
       out.push_back(name + " takes passwords in clear text; " +
                     (listener.uses_tls() ? R"(starttls = "required-for-auth" would not)"
                                          : "it has no TLS, which could be required for AUTH"));
+    }
+    for (const Service* service : services_at(config, listener, Step::auth)) {
+      if (!service->uses_tls() && !service->address.endpoint.local()) {
+        out.push_back("the service " + in_quotes(service->name) + " is told the passwords of " + name +
+                      " in clear text, at " + service->address.text() + "; https would not");
+      }
     }
     for (const std::string& service : listener.services) {
       const auto asked_at = [&](std::size_t step) {

@@ -291,7 +291,7 @@ std::string_view AuthHttpReader::interpret() {
                                : bare_ipv6 ? "[" + *f.server + "]:" + std::to_string(*port)
                                            : *f.server + ":" + std::to_string(*port);
   }
-  answer_.user = std::move(f.user);
+  if (f.user && !f.user->empty()) answer_.user = std::move(f.user);
   answer_.password = std::move(f.password);
   return {};
 }

@@ -456,6 +456,27 @@ TEST(Warnings, ServicesThatAreNeverAsked) {
       ElementsAre("the service \"s\" is never asked about clients of listener \"mx\": there is no AUTH"));
 }
 
+// RFC 4954 section 4 from the other side, and answers about one that another gets.
+TEST(Warnings, ServicesThatAreTold) {
+  const auto text = [](const std::string& service) {
+    return warnings(base("starttls = 'required-for-auth'\nservices = ['s']\nauth = ['plain']\n") +
+                    "[[service]]\nname = 's'\n" + service);
+  };
+  EXPECT_THAT(text("address = 'http://192.0.2.1/x'\nsteps = 'auth'\n"),
+              ElementsAre("the service \"s\" is told the passwords of listener \"mx\" in clear text, at "
+                          "http://192.0.2.1:80/x; https would not"));
+  EXPECT_THAT(text("address = 'https://192.0.2.1/x'\nverify = 'none'\nsteps = 'auth'\n"), IsEmpty());
+  EXPECT_THAT(text("address = 'http://127.0.0.1/x'\nsteps = 'auth'\n"), IsEmpty());
+  EXPECT_THAT(text("address = 'http://unix:/x:/'\nsteps = 'auth'\n"), IsEmpty());
+
+  const std::string local = "address = 'http://127.0.0.1/x'\nsteps = ['auth', 'mail']\n";
+  EXPECT_THAT(text(local + "cache = ['client']\n"), IsEmpty());
+  EXPECT_THAT(text(local + "skip_authenticated = false\n"), IsEmpty());
+  EXPECT_THAT(text(local + "skip_authenticated = false\ncache = ['client', 'user']\n"), IsEmpty());
+  EXPECT_THAT(text(local + "skip_authenticated = false\ncache = ['client']\n"),
+              ElementsAre(HasSubstr("which lacks \"user\"")));
+}
+
 TEST(Explanation, OfEveryKindOfRule) {
   const std::string all =
       explained(base() +

@@ -7,6 +7,7 @@ import http.server
 import os
 import pathlib
 import pwd
+import random
 import re
 import select
 import shutil
@@ -755,6 +756,64 @@ class Connections(TestCase):
         second.command("RSET", 250)
         second.command("MAIL FROM:<third@b>", 250)
 
+    def answers_to_their_questions(self, kind, asked, answer, keys):
+        """Connections that are few and kept, answers that come late, in pieces, twice or not at all, clients that go
+        before they are told: what a client is told is still about its own recipient, or that there is no answer."""
+        def misbehave(request, connection):
+            about = asked(request)
+            octets = answer(about)
+            behaviour = dice.choice(("good", "good", "good", "pieces", "late", "surplus", "then closes", "closes", "half"))
+            seen.add(behaviour)
+            if behaviour == "pieces":
+                for n in range(0, len(octets), 7):
+                    connection.sendall(octets[n:n + 7])
+                return b""
+            if behaviour == "late":  # ringmx does not wait for it, and closes
+                select.select([connection], [], [], harness.PATIENCE)
+                return octets
+            if behaviour == "surplus":
+                return octets + answer("surplus@b")
+            if behaviour in ("then closes", "closes", "half"):
+                connection.sendall({"then closes": octets, "closes": b"", "half": octets[:len(octets) // 2]}[behaviour])
+                connection.shutdown(socket.SHUT_RDWR)
+                return None
+            return octets
+
+        def session(number):
+            for turn in range(harness.load(3)):
+                with self.client() as client:
+                    client.ehlo()
+                    names = [f"{number}.{turn}.{n}@b" for n in range(8)]
+                    client.send(b"MAIL FROM:<a@b>\r\n" + b"".join(b"RCPT TO:<%s>\r\n" % n.encode() for n in names))
+                    client.expect(250)
+                    for n, name in enumerate(names):
+                        if turn % 3 == 2 and n == number % 8:
+                            client.reset()
+                            break
+                        told.append((name, client.reply().raw.decode()))
+        dice, seen, told = random.Random(1), set(), []
+        service = self.service(misbehave, kind)
+        self.start((service, {"max_connections": 3, "timeout": duration(0.3), **keys}), listener={"error_limit": 1000})
+        clients = [threading.Thread(target=session, args=(n,)) for n in range(8)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        self.assertEqual(len(seen), 7)
+        self.assertEqual(len(told), sum((8 if turn % 3 < 2 else n) for n in range(8) for turn in range(harness.load(3))))
+        for name, reply in told:
+            self.assertIn(reply, (f"550 5.7.1 {name}\r\n",
+                                  "451 4.3.0 A policy service is not available, try again later\r\n"), name)
+        right = sum(reply.startswith("550") for _, reply in told)
+        self.assertGreater(right, len(told) // 4)
+
+    def test_every_answer_is_to_its_own_question(self):
+        self.answers_to_their_questions(
+            ScriptedService, lambda r: re.search(r"RCPT TO:<(.*)>", r)[1],
+            lambda name: http_answer(f"Auth-Status: {name}\r\nAuth-Error-Code: 550 5.7.1\r\n", keep=True, body=b"x" * 50), {})
+        self.answers_to_their_questions(PolicyService, lambda r: attribute(r, "recipient"),
+                                        lambda name: f"action=550 5.7.1 {name}\n\n".encode(), {"protocol": "policy"})
+
     def test_draining_while_a_question_is_out(self):
         asked = threading.Event()
         release = threading.Event()
@@ -822,8 +881,9 @@ class Connections(TestCase):
         context.load_cert_chain(CERTIFICATES / "p256.pem", CERTIFICATES / "p256.key")
         service = self.service(http_answer(OK, keep=True), tls=context)
         verified = {"verify": "ca_file", "ca_file": str(CERTIFICATES / "root.pem")}
-        for name, code in ((tls_test.NAME, 250), ("other.example.net", 451)):
-            self.start((f"https://{service.address}/x", {"tls_name": name, **verified}))
+        for name, verify, code in ((tls_test.NAME, verified, 250), ("other.example.net", verified, 451),
+                                   (tls_test.NAME, {"verify": "system"}, 451)):
+            self.start((f"https://{service.address}/x", {"tls_name": name, **verify}))
             for _ in range(2):
                 client = self.client()
                 client.ehlo()

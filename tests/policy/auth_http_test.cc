@@ -182,6 +182,7 @@ TEST(AuthHttpResponse, SaysWhoTheClientIsToTheUpstream) {
   const Read r = fields("Auth-Status: OK\r\nauth-user: joe\r\nAUTH-PASS: \r\n");
   EXPECT_EQ(r.answer.user, "joe");
   EXPECT_EQ(r.answer.password, "");
+  EXPECT_EQ(fields("Auth-Status: OK\r\nAuth-User: \r\n").answer.user, std::nullopt);  // nobody is no name
 }
 
 TEST(AuthHttpResponse, Refuses) {
