@@ -5,6 +5,7 @@ is told who a client is. No password is ever asked about, logged or passed on wh
 import base64
 import hashlib
 import hmac
+import random
 import re
 import smtplib
 import ssl
@@ -573,6 +574,88 @@ class Upstreams(TestCase):
         client.deliver()
         self.assertEqual([self.commands(n)[1] for n in (0, 1)],
                          ["MAIL FROM:<sender@example.test>", "XCLIENT LOGIN=bob"])
+
+    def sessions(self, number, users):
+        """Of clients that log in, or do not, or stop at any point. Each sends mail from who it is."""
+        dice = random.Random(number)
+
+        def client(**options):
+            client = harness.Client(self.proxy.address(), **options)
+            client.ehlo()
+            return client
+
+        def log_in(client, user, password=None):
+            client.command(f"AUTH PLAIN {plain(user, password or users[user])}", 535 if password else 235)
+
+        def deliver(client, user):
+            client.deliver(sender=f"{user}@example.test")
+
+        for _ in range(harness.load(15)):
+            user = dice.choice(list(users))
+            kind = dice.choice(("nobody", "user", "both", "wrong", "gone", "gone in data", "while asked", "tls"))
+            if kind == "tls" and services_test.WITH_TLS:
+                with tls_test.Client(self.proxy.address(), before=lambda c, user=user: log_in(c, user)) as c:
+                    c.ehlo()
+                    deliver(c, "nobody")
+                continue
+            with client() as c:
+                if kind in ("nobody", "both"):
+                    deliver(c, "nobody")
+                if kind == "wrong":
+                    log_in(c, user, "wrong")
+                    deliver(c, "nobody")
+                elif kind == "while asked":
+                    c.send(f"AUTH PLAIN {plain(user, users[user])}\r\nMAIL FROM:<{user}@example.test>\r\n".encode())
+                    c.reset()
+                elif kind != "nobody":
+                    log_in(c, user)
+                    for _ in range(dice.randrange(1, 3)):
+                        deliver(c, user)
+                    if kind.startswith("gone"):
+                        c.begin(sender=f"{user}@example.test")
+                        if kind == "gone in data":
+                            c.command("DATA", 354)
+                        c.reset()
+
+    def test_nobody_is_somebody_else(self):
+        """Whatever clients do: on a connection that an upstream was told about there is that user's mail alone, and on
+        one that it was not told about nobody's who has logged in."""
+        users = {f"user{n}": f"secret {n}" for n in range(4)}
+
+        def answer(request, _):
+            user, password = (urllib.parse.unquote(field(request, f"Auth-{name}")) for name in ("User", "Pass"))
+            return http_answer(OK if users.get(user) == password else WRONG, keep=True)
+        for authenticate, extensions in (("xclient", XCLIENT), ("plain", PLAIN)):
+            with self.subTest(authenticate):
+                self.mta = self.upstream(extensions=extensions)
+                self.begin("plain", answer=answer, service={"max_connections": 2},
+                           listener=tls_test.STARTTLS if services_test.WITH_TLS else {},
+                           upstreams=[{"address": self.mta.address, "authenticate": authenticate}])
+                failures = []
+
+                def run(number):
+                    try:
+                        self.sessions(number, users)
+                    except Exception as failure:
+                        failures.append(failure)
+                threads = [threading.Thread(target=run, args=(n,)) for n in range(8)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                self.assertEqual(failures, [])
+                of_nobody, of_somebody = set(), set()
+                for n, connection in enumerate(self.mta.connections):
+                    told = [re.fullmatch(r"(?:XCLIENT LOGIN=|AUTH PLAIN )(.*)", line) for line in self.commands(n)]
+                    told = [line[1] for line in told if line]
+                    if told and authenticate == "plain":
+                        told[0] = base64.b64decode(told[0]).split(b"\0")[1].decode()
+                    senders = {line[11:-len("@example.test>")] for line in self.commands(n) if line.startswith("MAIL")}
+                    self.assertLessEqual(len(told), 1)
+                    self.assertLessEqual(senders, {told[0] if told else "nobody"})
+                    (of_somebody if told else of_nobody).add(connection)
+                self.assertTrue(of_nobody and of_somebody)
+                self.proxy.stop()
 
     @needs_tls
     def test_over_tls(self):
