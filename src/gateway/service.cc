@@ -25,7 +25,7 @@ using policy::AnswerReader;
 namespace {
 
 // For what is left of a response whose answer is known.
-constexpr ring::Duration drain_patience{5000};
+constexpr ring::Duration drain_patience{1000};
 
 std::unique_ptr<policy::Protocol> protocol_of(const config::Service& config) {
   if (config.protocol == config::Service::Protocol::policy) return std::make_unique<policy::Delegation>();
