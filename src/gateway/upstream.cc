@@ -5,8 +5,10 @@
 #include <cerrno>
 #include <utility>
 
+#include "config/notation.h"
 #include "gateway/address.h"
 #include "net/listen.h"
+#include "policy/answer.h"
 #include "ringmx/smtp/forward.h"
 
 namespace ringmx::gateway {
@@ -130,14 +132,14 @@ void UpstreamConnection::log_in() {
   move_to(State::login);
   std::string text;
   if (how == Authenticate::xclient) {
+    if (!capabilities_.xclient_login) return fail_to_log_in("it does not offer XCLIENT LOGIN");
     smtp::append_xclient_login(text, login->user);
-    if (!capabilities_.xclient_login || text.size() > command_line_limit)
-      return fail_to_connect(ConnectResult::login);
+    if (text.size() > command_line_limit) return fail_to_log_in("the name is too long for XCLIENT");
     return command(Stage::xclient, text);
   }
-  const bool offered = capabilities_.auth.has(smtp::Mechanism::plain);
-  if (!offered || !may_show_passwords() || login->password.view().empty())
-    return fail_to_connect(ConnectResult::login);
+  if (!capabilities_.auth.has(smtp::Mechanism::plain)) return fail_to_log_in("it does not offer AUTH PLAIN");
+  if (!may_show_passwords()) return fail_to_log_in("there is no TLS, nor authenticate_in_clear_text = true");
+  if (login->password.view().empty()) return fail_to_log_in("there is no password for AUTH PLAIN");
   const smtp::Secret response = smtp::plain_response(login->user, login->password.view());
   // The command is held to the length of any other (RFC 4954 section 4).
   constexpr std::string_view auth = "AUTH PLAIN";
@@ -166,7 +168,10 @@ void UpstreamConnection::login_replied(const smtp::Reply& reply) {
     told_ = true;
     return say_secret(Stage::auth, {}, smtp::plain_response(login->user, login->password.view()).view());
   }
-  if (!reply.positive()) return fail_to_connect(ConnectResult::login);
+  if (!reply.positive()) {
+    const std::string_view line = reply.text.substr(0, reply.text.find('\r'));
+    return fail_to_log_in("it says " + config::in_quotes(policy::printable(line)));
+  }
   told_ = true;
   if (!xclient) {
     capabilities_.extensions.add(smtp::Extension::auth);
@@ -176,6 +181,12 @@ void UpstreamConnection::login_replied(const smtp::Reply& reply) {
   capabilities_ = {};
   move_to(State::hello);
   command(Stage::ehlo, pool_.hello_);
+}
+
+void UpstreamConnection::fail_to_log_in(std::string_view why) {
+  pool_.log_.line("upstream " + pool_.config_.name + " (" + pool_.address_.text() +
+                  "): can't be told who a client is: " + std::string(why));
+  fail_to_connect(ConnectResult::login);
 }
 
 void UpstreamConnection::stream_quiet() {

@@ -118,6 +118,7 @@ class UpstreamConnection final : private net::Stream::Owner, private Handshake::
   void hello_accepted();
   void log_in();
   void login_replied(const smtp::Reply& reply);
+  void fail_to_log_in(std::string_view why);
   void say_secret(smtp::Stage stage, std::string_view prefix, std::string_view secret);
   [[nodiscard]] bool may_show_passwords() const noexcept;
   void begin_handshake();

@@ -531,19 +531,24 @@ class Upstreams(TestCase):
 
     def test_hand_over_fails(self):
         """The client gets a 4xx, and nobody else is hindered."""
-        cases = [("xclient", PLAIN, None), ("xclient", ("XCLIENT NAME ADDR",), None),
-                 ("xclient", XCLIENT, {"xclient": says(b"550 5.7.0 insufficient authorization\r\n")}),
-                 ("xclient", XCLIENT, {"xclient": says(b"421 4.3.0 no\r\n")}),
-                 ("plain", XCLIENT, None), ("plain", ("AUTH LOGIN",), None),
-                 ("plain", PLAIN, {"auth": says(b"535 5.7.8 no\r\n")}),
-                 ("plain", PLAIN, {"auth": says(b"334 YQ==\r\n")})]
-        for authenticate, extensions, faults in cases:
+        cases = [("xclient", PLAIN, None, "does not offer XCLIENT LOGIN"),
+                 ("xclient", ("XCLIENT NAME ADDR",), None, "does not offer XCLIENT LOGIN"),
+                 ("xclient", XCLIENT, {"xclient": says(b"550-5.7.0 insufficient\r\n550 5.7.0 authorization\r\n")},
+                  'says "550-5.7.0 insufficient"'),
+                 ("xclient", XCLIENT, {"xclient": says(b"421 4.3.0 no\r\n")}, 'says "421 4.3.0 no"'),
+                 ("plain", XCLIENT, None, "does not offer AUTH PLAIN"), ("plain", ("AUTH LOGIN",), None, "AUTH PLAIN"),
+                 ("plain", PLAIN, {"auth": says(b"535 5.7.8 no\r\n")}, 'says "535 5.7.8 no"'),
+                 ("plain", PLAIN, {"auth": says(b"334 YQ==\r\n")}, "says")]
+        for authenticate, extensions, faults, told in cases:
             with self.subTest(authenticate, extensions=extensions, faults=faults):
                 self.told(authenticate, extensions, faults=faults)
                 with self.login() as client:
                     client.command("MAIL FROM:<a@example.test>", 250)
                     self.assertEqual(client.command("RCPT TO:<b@example.test>", 451).raw[:9], b"451 4.4.1")
                 self.assertEqual(self.total("upstream_connections_total", result="login"), 1)
+                self.says("can't be told who a client is: ")
+                self.says(told)
+                self.no_secret_was_told(USERS["bob"])
                 with self.ready() as other:
                     other.deliver()
                 self.proxy.stop()
