@@ -111,9 +111,13 @@ void Client::accept_credentials(std::string user) {
     return upstream.authenticate == config::Upstream::Authenticate::plain;
   };
   const auto& upstreams = worker_.config().upstreams;
+  // What CRAM-MD5 shows is a digest, and no password to anybody else.
+  const std::string_view shown = authentication_->mechanism == smtp::Mechanism::cram_md5
+                                     ? std::string_view()
+                                     : authentication_->exchange->credentials().password;
   smtp::Secret kept;
   if (std::any_of(upstreams.begin(), upstreams.end(), wants_password))
-    kept = smtp::Secret(password ? *password : authentication_->exchange->credentials().password);
+    kept = smtp::Secret(password ? *password : shown);
   login_ = std::make_unique<const Login>(Login{std::move(user), std::move(kept)});
   facts_.authenticated(login_->user, smtp::mechanism_name(authentication_->mechanism));
   authentication_->exchange.reset();

@@ -554,11 +554,27 @@ class Upstreams(TestCase):
                 self.proxy.stop()
 
     def test_no_password_for_the_upstream(self):
-        """EXTERNAL and the like: there is nothing to say by AUTH PLAIN."""
-        self.told("plain", PLAIN, answer=http_answer(OK + "Auth-Pass: \r\n"))
-        with self.login() as client:
-            client.command("MAIL FROM:<a@example.test>", 250)
-            client.command("RCPT TO:<b@example.test>", 451)
+        """EXTERNAL and the like: there is nothing to say by AUTH PLAIN. The digest of CRAM-MD5 is no password."""
+        for mechanism, named in (("plain", ""), ("cram-md5", None), ("cram-md5", "x y")):
+            self.mta = self.upstream(extensions=PLAIN)
+            self.begin(mechanism, answer=http_answer(OK if named is None else OK + f"Auth-Pass: {named}\r\n"),
+                       upstreams=[{"address": self.mta.address, "authenticate": "plain"}])
+            client = self.ready()
+            if mechanism == "plain":
+                self.login(client=client)
+            else:
+                client.command("AUTH CRAM-MD5", 334)
+                client.command(b64(f"bob {'0123456789abcdef' * 2}"), 235)
+            if named:
+                client.deliver()
+                self.assertEqual(self.commands(0)[1], f"AUTH PLAIN {plain('bob', 'x y')}")
+            else:
+                client.command("MAIL FROM:<a@example.test>", 250)
+                client.command("RCPT TO:<b@example.test>", 451)
+                self.says("there is no password")
+                self.assertEqual([line for line in self.commands(0) if line.startswith("AUTH")], [])
+            client.close()
+            self.proxy.stop()
 
     def test_lost_connection(self):
         """It was told, and died while nothing was asked: the next one is told as well."""
