@@ -27,6 +27,21 @@ metrics::Flag flag(bool value) noexcept {
   return value ? metrics::Flag::yes : metrics::Flag::no;
 }
 
+// Only wolfSSL can read a ticket: so its part of the connection stays until there was one.
+class FirstTicket final : public tls::TicketTaker {
+ public:
+  FirstTicket(std::shared_ptr<tls::Connection> connection, Handshake::Owner& owner)
+      : connection_(std::move(connection)), owner_(owner) {}
+  bool take(std::string_view message) override {
+    if (connection_->take_ticket(message)) owner_.session_resumable(connection_->session());
+    return true;
+  }
+
+ private:
+  std::shared_ptr<tls::Connection> connection_;
+  Handshake::Owner& owner_;
+};
+
 }  // namespace
 
 Handshake::Handshake(net::Stream& stream, net::Stream::Owner& stream_owner, Owner& owner,
@@ -57,11 +72,6 @@ void Handshake::start() {
 
 void Handshake::stream_received(ring::Slice data) {
   std::string_view wire(data.data(), data.size());
-  if (connection_->progress() == tls::Progress::done) {
-    ticket_due_ = !connection_->feed_ticket(wire);
-    if (ticket_due_) return stream_.receive_at_most(static_cast<std::uint32_t>(connection_->wanted()));
-    return complete();
-  }
   go_on(connection_->feed(wire));
 }
 
@@ -84,19 +94,7 @@ void Handshake::stream_sent() {
 
 void Handshake::complete() {
   // The kernel would put what is still queued into records.
-  if (stream_.unsent() > 0) return;
-  // (In TLS 1.2 the ticket is a part of the handshake.)
-  if (ticket_due_ && facts().version == tls::Version::tls13) {
-    if (std::exchange(waiting_for_ticket_, true)) return;
-    if (!words_.empty()) {
-      connection_->say(words_);
-      has_spoken_ = true;
-      stream_.send_copy(connection_->output());
-      connection_->clear_output();
-    }
-    return stream_.receive_at_most(static_cast<std::uint32_t>(connection_->wanted()));
-  }
-  finish();
+  if (stream_.unsent() == 0) finish();
 }
 
 void Handshake::stream_ended(int error) {
@@ -126,6 +124,11 @@ void Handshake::finish() {
     return fail(
         {tls::Reason::internal, tls::Alert::none, "the kernel does not do this connection's records"});
   }
+  // In TLS 1.2 the ticket is a part of the handshake.
+  std::unique_ptr<tls::TicketTaker> tickets;
+  if (wants_session_ && keys.receive.version() == tls::Version::tls13) {
+    tickets = std::make_unique<FirstTicket>(connection_, owner_);
+  }
   const bool in_kernel = wanted && !fallback;
   const auto side = role_ == tls::Role::server ? metrics::Side::client : metrics::Side::upstream;
   BadRecords& bad_records = counters_.bad_records[side];
@@ -138,13 +141,17 @@ void Handshake::finish() {
       return fail({tls::Reason::internal, tls::Alert::none, "the kernel refused this connection's keys"});
     }
     if (keys.receive.version() == tls::Version::tls13) net::expect_no_tls_padding(fd);
-    stream_.secure(std::make_unique<KernelTlsRecords>(fd, keys, role_, counters_.key_updates, bad_records));
+    stream_.secure(std::make_unique<KernelTlsRecords>(fd, keys, role_, std::move(tickets),
+                                                      counters_.key_updates, bad_records));
   } else {
-    stream_.secure(std::make_unique<UserTlsRecords>(keys, role_, bad_records));
+    stream_.secure(std::make_unique<UserTlsRecords>(keys, role_, std::move(tickets), bad_records));
   }
   counters_.tls_connections[side][version()][static_cast<metrics::TlsCipher>(cipher)][flag(in_kernel)].add();
   give_back();
-  owner_.handshake_done(*this);
+  Owner& owner = owner_;
+  const std::shared_ptr<const tls::Session> session = wants_session_ ? connection_->session() : nullptr;
+  owner.handshake_done(*this);  // and with it goes `this`
+  if (session != nullptr) owner.session_resumable(session);
 }
 
 std::optional<metrics::KtlsFallback> Handshake::why_not_in_kernel(tls::Cipher cipher) const {

@@ -32,6 +32,9 @@ class Handshake final : private net::Stream::Owner {
     virtual void handshake_done(const Handshake& handshake) = 0;
     // What the peer should hear of it is queued; the stream is to be ended, or closed.
     virtual void handshake_failed(const Handshake& handshake) = 0;
+    // After handshake_done(), perhaps much later and when the handshake has gone, as long as the stream is
+    // read: see want_session(). The stream is not to be destroyed here.
+    virtual void session_resumable(std::shared_ptr<const tls::Session>) {}
   };
 
   // `stream` is quiet, and nothing has come that is not looked at; what is queued leaves before.
@@ -42,17 +45,9 @@ class Handshake final : private net::Stream::Owner {
   void start();
   // Its time is over: it fails.
   void expire();
-  // Of a client: also takes the ticket that a server of TLS 1.3 sends behind the handshake, so that
-  // session() can be resumed; null if there was none. Such a server may wait for its client to speak before
-  // it does: `words` are said then, behind the handshake. What it says before it has sent a ticket is
-  // early_data(), the first of what the stream's owner is to read.
-  void await_ticket(std::string_view words) {
-    ticket_due_ = true;
-    words_ = words;
-  }
-  [[nodiscard]] bool has_spoken() const noexcept { return has_spoken_; }
-  [[nodiscard]] const std::string& early_data() const noexcept { return connection_->early_data(); }
-  [[nodiscard]] std::shared_ptr<const tls::Session> session() const { return connection_->session(); }
+  // Of a client: its owner hears of the first session that others can resume. A server of TLS 1.3 sends its
+  // tickets after the handshake, when it likes and among whatever else it says: nothing waits for them.
+  void want_session() noexcept { wants_session_ = true; }
 
   [[nodiscard]] const tls::Facts& facts() const noexcept { return connection_->facts(); }
   // The peer has gone in the middle of it.
@@ -84,7 +79,7 @@ class Handshake final : private net::Stream::Owner {
   net::Stream& stream_;
   net::Stream::Owner* stream_owner_;
   Owner& owner_;
-  std::unique_ptr<tls::Connection> connection_;
+  std::shared_ptr<tls::Connection> connection_;  // with whoever takes its tickets
   tls::Role role_;
   const Offload& offload_;
   metrics::ReactorCounters& counters_;
@@ -93,10 +88,7 @@ class Handshake final : private net::Stream::Owner {
   tls::Failure failure_;
   bool lost_ = false;
   bool expired_ = false;
-  bool ticket_due_ = false;
-  bool waiting_for_ticket_ = false;
-  bool has_spoken_ = false;
-  std::string words_;
+  bool wants_session_ = false;
 };
 
 }  // namespace ringmx::gateway

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <optional>
+#include <utility>
 
 #include "metrics/counters.h"
 #include "net/kernel_tls.h"
@@ -19,8 +21,9 @@ using BadRecords = metrics::ByLabel<metrics::BadRecord>;
 // Sealed and opened here.
 class UserTlsRecords final : public net::UserRecords {
  public:
-  UserTlsRecords(const tls::SessionKeys& keys, tls::Role role, BadRecords& bad_records)
-      : records_(keys, role), bad_records_(bad_records) {}
+  UserTlsRecords(const tls::SessionKeys& keys, tls::Role role, std::unique_ptr<tls::TicketTaker> tickets,
+                 BadRecords& bad_records)
+      : records_(keys, role, std::move(tickets)), bad_records_(bad_records) {}
   Opened open(std::span<char>& wire) override;
   Sealed seal(std::span<const std::string_view> pieces, std::span<char> out) override;
   std::size_t seal_end(std::span<char> out) override;
@@ -36,12 +39,13 @@ class KernelTlsRecords final : public net::KernelRecords {
  public:
   using KeyUpdates = metrics::ByLabel<metrics::KeyUpdate>;
   // `fd`: a socket whose records are the kernel's. Outlived by it.
-  KernelTlsRecords(int fd, const tls::SessionKeys& keys, tls::Role role, KeyUpdates& key_updates,
+  KernelTlsRecords(int fd, const tls::SessionKeys& keys, tls::Role role,
+                   std::unique_ptr<tls::TicketTaker> tickets, KeyUpdates& key_updates,
                    BadRecords& bad_records)
       : fd_(fd),
         key_updates_(key_updates),
         bad_records_(bad_records),
-        reader_(keys.receive.version(), role),
+        reader_(keys.receive.version(), role, std::move(tickets)),
         secrets_(keys.secrets) {}
   Event received(std::uint8_t type, std::string_view content) override;
   void rejected(int error) override;

@@ -196,40 +196,35 @@ void UpstreamConnection::stream_quiet() {
 void UpstreamConnection::begin_handshake() {
   move_to(State::handshake);
   set_timer();
-  const bool resume = pool_.session_ != nullptr && pool_.reactor_.now() < pool_.session_until_;
+  verified_until_ = pool_.session_until_;
+  const bool resume = pool_.session_ != nullptr && pool_.reactor_.now() < verified_until_;
   tls_ = pool_.tls_;
   handshake_ = std::make_unique<Handshake>(
       stream_, static_cast<net::Stream::Owner&>(*this), static_cast<Handshake::Owner&>(*this),
       std::make_unique<tls::Connection>(tls_, pool_.config_.tls_name,
                                         resume ? pool_.session_.get() : nullptr),
       tls::Role::client, pool_.offload_, pool_.reactor_counters_);
-  handshake_->await_ticket(pool_.config_.implicit_tls ? "" : std::string_view(pool_.hello_));
+  handshake_->want_session();
   handshake_->start();
 }
 
 void UpstreamConnection::handshake_done(const Handshake& handshake) {
   pool_.counters_.handshakes[handshake.resumed()].add();
-  if (tls_ == pool_.tls_) pool_.remember(handshake);
-  const std::string early_data = handshake.early_data();
-  const bool said_hello = handshake.has_spoken();
-  tls_ = nullptr;
+  if (handshake.resumed() == metrics::Flag::no) verified_until_ = pool_.reactor_.now() + resumable_for;
   handshake_.reset();
   secured_ = true;
-  if (pool_.config_.implicit_tls) {
-    stream_connected();
-  } else {
-    // All that was said in clear text is forgotten.
-    capabilities_ = {};
-    move_to(State::hello);
-    stream_.resume();
-    if (said_hello) {
-      dialogue_.expect(Stage::ehlo);
-      set_timer();
-    } else {
-      command(Stage::ehlo, pool_.hello_);
-    }
-  }
-  if (!early_data.empty()) read_replies(early_data);
+  if (pool_.config_.implicit_tls) return stream_connected();
+  // All that was said in clear text is forgotten.
+  capabilities_ = {};
+  move_to(State::hello);
+  stream_.resume();
+  command(Stage::ehlo, pool_.hello_);
+}
+
+void UpstreamConnection::session_resumable(std::shared_ptr<const tls::Session> session) {
+  if (std::exchange(tls_, nullptr) != pool_.tls_) return;  // verified by other rules
+  pool_.session_ = std::move(session);
+  pool_.session_until_ = verified_until_;
 }
 
 void UpstreamConnection::handshake_failed(const Handshake& handshake) {
@@ -650,11 +645,6 @@ void UpstreamPool::learn(const smtp::Capabilities& capabilities) {
   known_ = true;
   capabilities_ = capabilities;
   owner_.capabilities_changed();
-}
-
-void UpstreamPool::remember(const Handshake& handshake) {
-  session_ = handshake.session();
-  if (handshake.resumed() == metrics::Flag::no) session_until_ = reactor_.now() + resumable_for;
 }
 
 void UpstreamPool::drain() {

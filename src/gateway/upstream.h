@@ -140,6 +140,7 @@ class UpstreamConnection final : private net::Stream::Owner, private Handshake::
   void stream_closed() override;
   void handshake_done(const Handshake& handshake) override;
   void handshake_failed(const Handshake& handshake) override;
+  void session_resumable(std::shared_ptr<const tls::Session> session) override;
   void on_timeout();
 
   UpstreamPool& pool_;
@@ -156,6 +157,7 @@ class UpstreamConnection final : private net::Stream::Owner, private Handshake::
   net::Stream stream_;
   std::unique_ptr<Handshake> handshake_;
   std::shared_ptr<const tls::ClientContext> tls_;  // of the handshake
+  ring::Time verified_until_{};  // the certificate that the upstream has shown, now or before
   smtp::Dialogue dialogue_;
   ring::TimerOf<&UpstreamConnection::on_timeout> timer_{*this};
 };
@@ -212,7 +214,6 @@ class UpstreamPool {
   void keep(UpstreamConnection& connection);
   void forget(UpstreamConnection& connection) noexcept;
   void learn(const smtp::Capabilities& capabilities);
-  void remember(const Handshake& handshake);
 
   ring::Reactor& reactor_;
   net::StreamMemory memory_;

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "tls/aead.h"
 #include "tls/client_hello.h"
 #include "tls/control.h"
 #include "tls/x509.h"
@@ -500,28 +501,20 @@ SessionKeys Connection::keys() const {
   return {keys(!server, received), keys(server, sent), std::nullopt};
 }
 
-void Connection::say(std::string_view data) {
+// wolfSSL reads records, and whoever does them now has opened this one. So it is sealed once more, by the
+// keys that wolfSSL still has; that the peer's may have changed meanwhile does not matter.
+bool Connection::take_ticket(std::string_view message) {
   assert(client_ != nullptr && progress_ == Progress::done);
-  const int size = static_cast<int>(data.size());
-  if (wolfSSL_write(ssl_.get(), data.data(), size) != size) throw std::runtime_error("wolfSSL: can't write");
-}
-
-bool Connection::feed_ticket(std::string_view& wire) {
-  assert(client_ != nullptr && progress_ == Progress::done);
-  if (facts_.version == Version::tls12) return true;
-  input_ = wire;
-  std::array<char, 4096> data;
-  int n = 0;
-  // Each read ends with a record of data, and takes the other records before it.
-  while ((n = wolfSSL_read(ssl_.get(), data.data(), static_cast<int>(data.size()))) > 0) {
-    early_data_.append(data.data(), static_cast<std::size_t>(n));
-  }
-  wire = std::exchange(input_, {});
-  word64 received = 0;
-  const bool any = wolfSSL_GetPeerSequenceNumber(ssl_.get(), &received) >= 0 && received > 0;
-  has_ticket_ = any && early_data_.empty();
-  // What is no record, or an alert, ends the wait: whoever reads on meets the end of the connection.
-  return any || wolfSSL_get_error(ssl_.get(), n) != WOLFSSL_ERROR_WANT_READ;
+  Aead aead(keys().receive);
+  std::string record(aead.head() + message.size() + aead.tail(), '\0');
+  if (!aead.seal(RecordType::handshake, message, record.data())) return false;
+  input_ = record;
+  char none = 0;
+  const int result = wolfSSL_read(ssl_.get(), &none, sizeof none);
+  const bool read = std::exchange(input_, {}).empty();
+  clear_output();  // an alert, if it did not like it
+  has_ticket_ = read && wolfSSL_get_error(ssl_.get(), result) == WOLFSSL_ERROR_WANT_READ;
+  return has_ticket_;
 }
 
 std::shared_ptr<const Session> Connection::session() const {

@@ -85,14 +85,11 @@ class Connection {
   // Once done. The sequence numbers stand behind what output() has had and feed() has taken.
   SessionKeys keys() const;
 
-  // A client's session; null if the server gave no ticket. In TLS 1.3 that comes after the handshake: feed
-  // records (just wanted() octets each time) to feed_ticket() until it returns true, then take keys(). There
-  // may be none: then the server's first data, which it has read instead, are in early_data(). For a server
-  // that waits for its client to speak, say something first.
-  void say(std::string_view data);  // sealed, in output()
-  bool feed_ticket(std::string_view& wire);
-  const std::string& early_data() const { return early_data_; }
+  // A client's session; null if the server gave no ticket. In TLS 1.3 tickets come after the handshake, among
+  // the records, if at all and whenever the server likes: give such a message to take_ticket().
   std::shared_ptr<const Session> session() const;
+  // A NewSessionTicket, whole, with its header. False: it is of no use.
+  bool take_ticket(std::string_view message);
 
  private:
   struct Callbacks;
@@ -111,7 +108,6 @@ class Connection {
   std::array<char, 7> last_{};  // octets that wolfSSL had: what an alert in clear text takes
   std::size_t wanted_ = 5;
   std::string output_;
-  std::string early_data_;
   bool has_ticket_ = false;
   bool has_sent_ = false;
   Progress progress_ = Progress::want_input;

@@ -2,12 +2,15 @@
 #include "tls/control.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace ringmx::tls {
 namespace {
 
 // A peer needs a handful: tickets at the beginning, a KeyUpdate each some hundred gigabytes.
 constexpr std::uint8_t max_control_records = 64;
+// Those that carry a client's certificate have a few thousand octets.
+constexpr std::uint32_t max_ticket = 16000;
 
 enum Message : std::uint8_t { new_session_ticket = 4, key_update = 24 };
 
@@ -57,6 +60,7 @@ Control ControlReader::read_handshake(std::string_view content) {
     if (skip_ > 0) {
       const std::size_t skipped = std::min<std::size_t>(skip_, content.size());
       skip_ -= static_cast<std::uint32_t>(skipped);
+      if (tickets_ != nullptr && !tickets_->message_.empty()) gather_ticket(content.substr(0, skipped));
       content.remove_prefix(skipped);
       continue;
     }
@@ -78,6 +82,8 @@ Control ControlReader::read_handshake(std::string_view content) {
     if (octet(0) == new_session_ticket && role_ == Role::client) {
       skip_ = size;
       begun_ = 0;
+      // One that is too long is read and forgotten, as all are of a client that wants none.
+      if (tickets_ != nullptr && size <= max_ticket) gather_ticket({message_.data(), 4});
     } else if (octet(0) != key_update) {
       return error(Alert::unexpected_message);
     } else if (size != 1) {
@@ -85,6 +91,11 @@ Control ControlReader::read_handshake(std::string_view content) {
     }
   }
   return {};
+}
+
+void ControlReader::gather_ticket(std::string_view octets) {
+  tickets_->message_ += octets;
+  if (skip_ == 0 && tickets_->take(std::exchange(tickets_->message_, {}))) tickets_.reset();
 }
 
 }  // namespace ringmx::tls

@@ -5,7 +5,10 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "tls/alert.h"
 #include "tls/record_keys.h"
@@ -32,10 +35,24 @@ struct Control {
   Alert alert = Alert::none;
 };
 
+// Where the NewSessionTickets of a server go.
+class TicketTaker {
+ public:
+  virtual ~TicketTaker() = default;
+  // One message, whole, with its header. True: no further one is wanted.
+  virtual bool take(std::string_view message) = 0;
+
+ private:
+  friend class ControlReader;
+  std::string message_;  // what has come of one
+};
+
 // One for each connection: it knows what may come, and how often.
 class ControlReader {
  public:
-  ControlReader(Version version, Role role) : version_(version), role_(role) {}
+  // `tickets`: of a client that wants them. Gone as soon as they are not wanted any more.
+  ControlReader(Version version, Role role, std::unique_ptr<TicketTaker> tickets = nullptr)
+      : version_(version), role_(role), tickets_(std::move(tickets)) {}
   Control read(RecordType type, std::string_view content);
 
  private:
@@ -44,10 +61,12 @@ class ControlReader {
   std::uint8_t control_records_ = 0;
   std::uint8_t begun_ = 0;       // octets in message_
   std::array<char, 5> message_;  // a handshake message's header, and the body of a KeyUpdate
-  std::uint32_t skip_ = 0;       // octets left of a message that nobody reads
+  std::uint32_t skip_ = 0;       // octets left of a ticket
+  std::unique_ptr<TicketTaker> tickets_;
 
   Control read_alert(std::string_view content);
   Control read_handshake(std::string_view content);
+  void gather_ticket(std::string_view octets);
 };
 
 // What we say ourselves. close_notify, user_canceled and no_renegotiation are warnings, all others fatal.

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <optional>
 #include <stdexcept>
+#include <utility>
 
 #include "tls/aead.h"
 #include "tls/control.h"
@@ -29,8 +30,10 @@ unsigned octet(std::span<const char> s, std::size_t i) {
 
 class Records::State {
  public:
-  State(const SessionKeys& keys, Role role)
-      : version_(keys.receive.version()), control_(version_, role), secrets_(keys.secrets) {
+  State(const SessionKeys& keys, Role role, std::unique_ptr<TicketTaker> tickets)
+      : version_(keys.receive.version()),
+        control_(version_, role, std::move(tickets)),
+        secrets_(keys.secrets) {
     receive_.emplace(keys.receive);
     transmit_.emplace(keys.transmit);
   }
@@ -212,7 +215,8 @@ std::size_t Records::State::seal_alert(Alert alert, std::span<char> out) {
   return written + seal_record(RecordType::alert, {content.data(), content.size()}, out.data() + written);
 }
 
-Records::Records(const SessionKeys& keys, Role role) : state_(std::make_unique<State>(keys, role)) {}
+Records::Records(const SessionKeys& keys, Role role, std::unique_ptr<TicketTaker> tickets)
+    : state_(std::make_unique<State>(keys, role, std::move(tickets))) {}
 Records::~Records() = default;
 Records::Records(Records&&) noexcept = default;
 Records& Records::operator=(Records&&) noexcept = default;

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "tls/alert.h"
+#include "tls/control.h"
 #include "tls/record_keys.h"
 
 namespace ringmx::tls {
@@ -19,7 +20,7 @@ class Records {
   static constexpr std::size_t max_plain = 16384;          // octets of one record
   static constexpr std::size_t max_overhead = 5 + 8 + 17;  // what protection adds to one, at most
 
-  Records(const SessionKeys& keys, Role role);
+  Records(const SessionKeys& keys, Role role, std::unique_ptr<TicketTaker> tickets = nullptr);
   ~Records();
   Records(Records&&) noexcept;
   Records& operator=(Records&&) noexcept;
@@ -37,8 +38,8 @@ class Records {
     bool from_peer = false;  // the peer's alert, not ours
   };
   // Takes records off the front of `wire` until there is something to say. They are decrypted where they
-  // stand (so `data` lies in what `wire` pointed to), but for one that came in pieces. What KeyUpdates and
-  // tickets need is done inside. Call it again until it says want_input.
+  // stand (so `data` lies in what `wire` pointed to), but for one that came in pieces. What KeyUpdates need
+  // is done inside, and tickets are handed over. Call it again until it says want_input.
   Opened open(std::span<char>& wire);
 
   // The octets that a call of seal() with so many needs.

@@ -72,10 +72,7 @@ Progress Connection::feed(std::string_view&) {
 SessionKeys Connection::keys() const {
   refuse();
 }
-void Connection::say(std::string_view) {
-  refuse();
-}
-bool Connection::feed_ticket(std::string_view&) {
+bool Connection::take_ticket(std::string_view) {
   refuse();
 }
 std::shared_ptr<const Session> Connection::session() const {

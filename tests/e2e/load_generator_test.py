@@ -482,17 +482,20 @@ class Tls(LoadTest):
         self.assertEqual(len(sink.wait_for(sent)), sent)
 
     def test_nothing_to_resume(self):
-        """A server that greets at once in TLS 1.3, and sends no ticket: all handshakes are full, and it is said."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.CERTIFICATES / "p256.pem", self.CERTIFICATES / "p256.key")
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.num_tickets = 0
-        upstream = self.upstream(tls=context, implicit_tls=True)
-        report = self.load(upstream.address, "--tls", "--resume", "-n", 6, "-s", 2)
-        self.assertEqual(self.messages(report), {"accepted": 6})
-        self.assertEqual(report["failures"], [])
-        self.assertEqual({resumed for _, _, resumed in self.kinds(report)}, {False})
-        self.assertEqual(report["latency_ms"]["greeting"]["count"], 6)
+        """A server that sends no ticket, in TLS 1.3: nobody waits for one, all handshakes are full, and it is said."""
+        for way in ("--tls", "--starttls"):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.CERTIFICATES / "p256.pem", self.CERTIFICATES / "p256.key")
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            context.num_tickets = 0
+            with self.subTest(way):
+                upstream = self.upstream(tls=context, implicit_tls=way == "--tls")
+                report = self.load(upstream.address, way, "--resume", "-n", 6, "-s", 2)
+                self.assertEqual(self.messages(report), {"accepted": 6})
+                self.assertEqual(report["failures"], [])
+                self.assertEqual({resumed for _, _, resumed in self.kinds(report)}, {False})
+                self.assertEqual(report["latency_ms"]["greeting"]["count"], 6)
+                self.assertEqual(report["latency_ms"]["handshake"]["count"], 6)
 
     def test_many_at_once(self):
         sink = self.sink()

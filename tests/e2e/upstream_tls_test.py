@@ -445,6 +445,131 @@ class Resumption(Base):
             ca.write_bytes((CERTIFICATES / "root.pem").read_bytes())
 
 
+class Spoken:
+    """What an upstream of TLS 1.3 says after the handshake, by hand: in the place of a connection's `tls`. The first
+    words of it are `records(self)`."""
+
+    session_reused = False
+
+    def __init__(self, connection, records):
+        log = harness.temporary_directory() / "keys"
+        connection.upstream.tls.keylog_filename = str(log)
+        flights = []
+
+        def send(flight):
+            flights.append(flight)
+            if len(flights) == 1:
+                connection.socket.sendall(flight)
+        connection.handshake(send)
+        secrets = {words[0]: bytes.fromhex(words[2]) for words in map(str.split, log.read_text().splitlines()[-5:])}
+        suite = connection.tls.cipher()[0]
+        self.transmit = tls_test.Records(suite, secrets["SERVER_TRAFFIC_SECRET_0"])
+        self.receive = tls_test.Records(suite, secrets["CLIENT_TRAFFIC_SECRET_0"])
+        # The library's ticket, to be sent in its time.
+        self.ticket = None
+        if len(flights) > 1:
+            self.ticket = self.transmit.open(flights[1][:5], flights[1][5:])[1]
+            self.transmit.sequence = 0
+        self.session_reused = connection.tls.session_reused
+        self.connection = connection
+        self.wire = connection.incoming.read()
+        self.key_updates = 0
+        self.late = b""  # goes behind what is sent next
+        connection.tls = self
+        connection.sealed = self.sealed
+        connection._opened = self.opened
+        connection.close_notify = lambda: connection.socket.sendall(self.transmit.seal(tls_test.ALERT, b"\1\0"))
+        connection.socket.sendall(records(self))
+
+    def key_update(self, requested):
+        octets = self.transmit.seal(tls_test.HANDSHAKE, b"\x18\0\0\1" + bytes([requested]))
+        self.transmit.next_keys()
+        return octets
+
+    def message(self, content):
+        return self.transmit.seal(tls_test.HANDSHAKE, content)
+
+    def sealed(self, octets):
+        octets = self.transmit.seal(tls_test.DATA, octets)
+        if self.late:
+            octets, self.late = octets + self.message(self.late), b""
+        return octets
+
+    def opened(self):
+        while True:
+            while len(self.wire) < 5 or len(self.wire) < (end := 5 + int.from_bytes(self.wire[3:5], "big")):
+                octets = self.connection.socket.recv(65536)
+                if not octets:
+                    raise harness.Gone
+                self.wire += octets
+            kind, content = self.receive.open(self.wire[:5], self.wire[5:end])
+            self.wire = self.wire[end:]
+            if kind == tls_test.DATA:
+                return content
+            if kind == tls_test.ALERT:
+                self.connection.said_goodbye = content == b"\1\0"
+                return b""
+            assert content == b"\x18\0\0\1\0", content
+            self.key_updates += 1
+            self.receive.next_keys()
+
+
+class FirstWords(Base):
+    """Whatever an upstream of TLS 1.3 says first, and whenever its ticket comes: nobody waits, nothing is lost."""
+
+    KEY_UPDATES = {
+        "a KeyUpdate": (lambda spoken: spoken.key_update(0), 0),
+        "a KeyUpdate, wants one": (lambda spoken: spoken.key_update(1), 1),
+        "several": (lambda spoken: b"".join(spoken.key_update(n % 2) for n in range(9)), 1),
+        "a KeyUpdate and a ticket": (lambda spoken: spoken.key_update(1) + spoken.message(spoken.ticket), 1),
+        "a ticket and a KeyUpdate": (lambda spoken: spoken.message(spoken.ticket) + spoken.key_update(1), 1),
+    }
+    TICKETS = {
+        "a ticket": lambda spoken: spoken.message(spoken.ticket),
+        "three": lambda spoken: spoken.message(spoken.ticket * 3),
+        "by the octet": lambda spoken: b"".join(spoken.message(spoken.ticket[n:n + 1]) for n in range(40)) +
+            spoken.message(spoken.ticket[40:]),
+        "in time": lambda spoken: setattr(spoken, "late", spoken.ticket) or b"",
+    }
+    NONE = {
+        "nothing": lambda spoken: b"",
+        "empty records": lambda spoken: b"".join(spoken.transmit.seal(tls_test.DATA, b"") for _ in range(20)),
+        "a ticket of no use": lambda spoken: spoken.message(b"\4\0\0\5abcde"),
+        "a ticket of 17 kB": lambda spoken: spoken.message(b"\4\0\x42\x68" + bytes(16000)) + spoken.message(bytes(1000)),
+    }
+
+    def session(self, keys, records, resumed, tls):
+        context = server(version=TLS13)
+        context.num_tickets = 1
+        spoken = []
+        upstream = self.upstream({"handshake": lambda c, _: spoken.append(Spoken(c, records))}, tls=context,
+                                 implicit_tls=keys is IMPLICIT)
+        proxy = self.ringmx([{"address": upstream.address, **keys, "reuse": False}], tls=tls)
+        for _ in range(3):
+            with proxy.client() as client:
+                client.ehlo()
+                client.deliver(CONTENT)
+                client.quit()
+        self.assertEqual(upstream.accepted, [CONTENT] * 3)
+        self.assertEqual(self.connects(proxy.metrics(), "mta0"), {"ok": 3})
+        self.assertEqual([one.session_reused for one in spoken], [False] + [resumed] * 2)
+        self.assertEqual(proxy.metrics().total("ringmx_tls_bad_records_total"), 0)
+        return spoken
+
+    def test_key_updates(self):
+        for keys in (REQUIRED, IMPLICIT):
+            for what, (records, answers) in self.KEY_UPDATES.items():
+                with self.subTest(what, implicit=keys is IMPLICIT):
+                    spoken = self.session(keys, records, "ticket" in what, {"ktls": "off"})
+                    self.assertEqual([one.key_updates for one in spoken], [answers] * 3)
+
+    def test_tickets(self):
+        for keys in (REQUIRED, IMPLICIT):
+            for what, records in {**self.TICKETS, **self.NONE}.items():
+                with self.subTest(what, implicit=keys is IMPLICIT):
+                    self.session(keys, records, what in self.TICKETS, None)
+
+
 class Injection(Base):
     """What an upstream, or somebody in between, says in clear text behind 220 (CVE-2021-38371). The upstream goes
     on as if nothing were wrong: a ringmx that overlooked the octets would deliver."""

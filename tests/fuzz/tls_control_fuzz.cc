@@ -1,20 +1,44 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Control records, as the kernel hands them out: any type and content, in any portions. Input: a first octet
-// with version and role, then for each record its type, its size and its content.
+// with version, role and whether tickets are wanted, then for each record its type, its size and its content.
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <string_view>
 
 #include "tls/control.h"
 
 namespace tls = ringmx::tls;
 
+namespace {
+
+// Each ticket is one whole message.
+class Taken final : public tls::TicketTaker {
+ public:
+  bool take(std::string_view message) override {
+    const auto octet = [&](std::size_t i) {
+      return static_cast<std::size_t>(static_cast<std::uint8_t>(message[i]));
+    };
+    if (message.size() < 4 || octet(0) != 4 ||
+        message.size() != 4 + (octet(1) << 16 | octet(2) << 8 | octet(3))) {
+      std::abort();
+    }
+    return ++count_ == 3;
+  }
+
+ private:
+  int count_ = 0;
+};
+
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::string_view input(reinterpret_cast<const char*>(data), size);
   if (input.empty()) return 0;
   const bool tls13 = (input[0] & 1) != 0;
   tls::ControlReader reader(tls13 ? tls::Version::tls13 : tls::Version::tls12,
-                            (input[0] & 2) != 0 ? tls::Role::client : tls::Role::server);
+                            (input[0] & 2) != 0 ? tls::Role::client : tls::Role::server,
+                            (input[0] & 4) != 0 ? std::make_unique<Taken>() : nullptr);
   input.remove_prefix(1);
   int taken = 0;
   while (input.size() >= 2) {

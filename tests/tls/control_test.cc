@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <memory>
 #include <string>
+#include <vector>
 
 namespace tls = ringmx::tls;
 
@@ -78,6 +81,53 @@ TEST(Control, MessagesMayBeSplitAnywhere) {
       expect(Kind::nothing, Alert::none, reader.read(RecordType::handshake, all.substr(i, j - i)));
       expect(Kind::key_update_requested, Alert::none, reader.read(RecordType::handshake, all.substr(j)));
     }
+  }
+}
+
+class Wanted final : public tls::TicketTaker {
+ public:
+  Wanted(std::vector<std::string>& taken, std::size_t most) : taken_(taken), most_(most) {}
+  bool take(std::string_view message) override {
+    taken_.emplace_back(message);
+    return taken_.size() >= most_;
+  }
+
+ private:
+  std::vector<std::string>& taken_;
+  std::size_t most_;
+};
+
+TEST(Control, TicketsAreHandedOver) {
+  const std::string other = "\4\0\0\3xyz"s;
+  const std::string empty = "\4\0\0\0"s;
+  const std::string all = ticket + other + empty + ticket;
+  for (std::size_t most = 1; most <= 5; ++most) {
+    for (std::size_t i = 1; i < all.size(); ++i) {
+      std::vector<std::string> taken;
+      ControlReader reader(Version::tls13, Role::client, std::make_unique<Wanted>(taken, most));
+      expect(Kind::nothing, Alert::none, reader.read(RecordType::handshake, all.substr(0, i)));
+      expect(Kind::nothing, Alert::none, reader.read(RecordType::handshake, all.substr(i) + update[0]));
+      expect(Kind::key_update, Alert::none, reader.read(RecordType::handshake, update.substr(1)));
+      std::vector<std::string> expected{ticket, other, empty, ticket};
+      expected.resize(std::min<std::size_t>(most, 4));
+      EXPECT_EQ(expected, taken);
+    }
+  }
+}
+
+TEST(Control, TicketsTooLongAreLeftOut) {
+  for (const std::size_t size : {16000UL, 16001UL, 40000UL, 0xffffffUL}) {
+    std::vector<std::string> taken;
+    ControlReader reader(Version::tls13, Role::client, std::make_unique<Wanted>(taken, 9));
+    const std::string header{'\4', static_cast<char>(size >> 16), static_cast<char>(size >> 8),
+                             static_cast<char>(size)};
+    const std::string body(size, 'x');
+    expect(Kind::nothing, Alert::none, reader.read(RecordType::handshake, header + body.substr(0, 100)));
+    EXPECT_TRUE(taken.empty());
+    expect(Kind::nothing, Alert::none, reader.read(RecordType::handshake, body.substr(100) + ticket));
+    std::vector<std::string> expected{ticket};
+    if (size == 16000) expected.insert(expected.begin(), header + body);
+    EXPECT_EQ(expected, taken);
   }
 }
 

@@ -6,13 +6,15 @@
 #include <string>
 
 #include "pair.h"
+#include "tls/aead.h"
 #include "tls/records.h"
 
 namespace tls = ringmx::tls;
 
 namespace {
 
-using namespace tls_test;  // NOLINT
+using namespace tls_test;              // NOLINT
+using namespace std::string_literals;  // NOLINT
 using tls::ClientSettings;
 using tls::Group;
 using tls::ServerContext;
@@ -41,6 +43,18 @@ std::shared_ptr<const ServerContext> core(std::shared_ptr<const TicketKeys> tick
                                                clock);
 }
 
+class TicketsTo final : public tls::TicketTaker {
+ public:
+  explicit TicketsTo(tls::Connection& connection) : connection_(connection) {}
+  bool take(std::string_view message) override {
+    EXPECT_TRUE(connection_.take_ticket(message));
+    return true;
+  }
+
+ private:
+  tls::Connection& connection_;
+};
+
 class Resumption : public testing::TestWithParam<Version> {
  protected:
   void SetUp() override {
@@ -50,16 +64,19 @@ class Resumption : public testing::TestWithParam<Version> {
     client_ = client_context(settings);
   }
   // A full handshake, and what can be resumed of it; null if the server gave no ticket.
+  // The ticket is met by whoever does the records, wherever it comes.
   std::shared_ptr<const tls::Session> session(const std::shared_ptr<const ServerContext>& context,
                                               std::string_view host = "mx.example.org") {
     Pair pair(context, client_, host);
     EXPECT_TRUE(pair.handshake()) << pair.server.failure().text << pair.client.failure().text;
     EXPECT_FALSE(pair.server.facts().resumed);
     if (GetParam() == Version::tls13) {
-      if (pair.server.output().empty()) return nullptr;
-      std::string_view ticket = pair.server.output();
-      EXPECT_TRUE(pair.client.feed_ticket(ticket));
-      EXPECT_TRUE(ticket.empty());
+      EXPECT_EQ(nullptr, pair.client.session());
+      std::string wire(pair.server.output());
+      tls::Records records(pair.client.keys(), tls::Role::client, std::make_unique<TicketsTo>(pair.client));
+      std::span<char> rest(wire);
+      EXPECT_EQ(tls::Records::Event::want_input, records.open(rest).event);
+      EXPECT_TRUE(rest.empty());
     }
     return pair.client.session();
   }
@@ -113,6 +130,20 @@ TEST_P(Resumption, OutlivesTheKeysEpoch) {
   const auto session = this->session(core(keys()));
   ++the_time;
   EXPECT_TRUE(resumes(core(keys()), session.get()));
+}
+
+// One session serves many connections, some of them at once and some of them in vain.
+TEST_P(Resumption, IsNotUsedUp) {
+  const auto session = this->session(core(keys()));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_FALSE(resumes(core(keys(std::chrono::hours{1}, 2)), session.get()));
+    EXPECT_TRUE(resumes(core(keys()), session.get()));
+  }
+  Pair one(core(keys()), client_, "mx.example.org", session.get());
+  Pair other(core(keys()), client_, "mx.example.org", session.get());
+  EXPECT_TRUE(one.handshake());
+  EXPECT_TRUE(other.handshake());
+  EXPECT_TRUE(one.server.facts().resumed && other.server.facts().resumed);
 }
 
 TEST_P(Resumption, NeedsTheSameKeys) {
@@ -190,6 +221,55 @@ TEST_P(Resumption, RefusesATouchedTicket) {
     std::string touched = hello;
     touched[ticket + i] = static_cast<char>(touched[ticket + i] ^ 1);
     EXPECT_FALSE(resumed(touched)) << i;
+  }
+}
+
+// A server's KeyUpdates do not matter, nor what it has said before.
+TEST(Ticket, ComesWhenItLikes) {
+  ClientSettings settings;
+  settings.minimum = settings.maximum = Version::tls13;
+  const auto client = client_context(settings);
+  Pair pair(core(keys()), client);
+  ASSERT_TRUE(pair.handshake());
+  const tls::SessionKeys server_keys = pair.server.keys();
+  // The ticket as wolfSSL has sealed it, and by hand under the keys that follow.
+  std::string ticket(pair.server.output());
+  std::string_view message;
+  tls::Aead first(pair.client.keys().receive);
+  ASSERT_TRUE(first.open(ticket.data(), ticket.size(), message));
+  message = message.substr(0, message.find_last_not_of('\0'));  // without its type
+  const auto sealed = [](tls::Aead& aead, tls::RecordType type, std::string_view plain) {
+    std::string record(aead.head() + plain.size() + aead.tail(), '\0');
+    EXPECT_TRUE(aead.seal(type, plain, record.data()));
+    return record;
+  };
+  tls::TrafficSecrets secrets = *server_keys.secrets;
+  tls::Aead aead(secrets.keys(tls::Direction::transmit));
+  std::string wire = sealed(aead, tls::RecordType::handshake, tls::key_update_content);
+  tls::Aead next(secrets.next(tls::Direction::transmit));
+  wire += sealed(next, tls::RecordType::application_data, "220 a\r\n");
+  wire += sealed(next, tls::RecordType::handshake, message.substr(0, 7));
+  wire += sealed(next, tls::RecordType::handshake, message.substr(7));
+  wire += sealed(next, tls::RecordType::application_data, "250 b\r\n");
+  tls::Records records(pair.client.keys(), tls::Role::client, std::make_unique<TicketsTo>(pair.client));
+  std::span<char> rest(wire);
+  EXPECT_EQ("220 a\r\n", records.open(rest).data);
+  EXPECT_EQ(nullptr, pair.client.session());
+  EXPECT_EQ("250 b\r\n", records.open(rest).data);
+  ASSERT_NE(nullptr, pair.client.session());
+  Pair again(core(keys()), client, "mx.example.org", pair.client.session().get());
+  EXPECT_TRUE(again.handshake());
+  EXPECT_TRUE(again.server.facts().resumed);
+}
+
+TEST(Ticket, MayBeOfNoUse) {
+  ClientSettings settings;
+  settings.minimum = settings.maximum = Version::tls13;
+  for (const std::string& message : {"\4\0\0\0"s, "\4\0\0\5abcde"s, "\4\0\0\1"s}) {
+    Pair pair(core(keys()), client_context(settings));
+    ASSERT_TRUE(pair.handshake());
+    EXPECT_FALSE(pair.client.take_ticket(message));
+    EXPECT_EQ(nullptr, pair.client.session());
   }
 }
 

@@ -89,8 +89,8 @@ void Connection::shake_hands() {
   handshake_ = std::make_unique<gateway::Handshake>(
       stream_, static_cast<net::Stream::Owner&>(*this), static_cast<gateway::Handshake::Owner&>(*this),
       generator_.tls_connection(), tls::Role::client, generator_.offload_, generator_.tls_counters_);
-  keeps_session_ = generator_.options_.tls.resume && !generator_.session_;
-  if (keeps_session_) handshake_->await_ticket("");
+  waited_for_ = generator_.options_.tls.resume && !generator_.session_;
+  if (waited_for_) handshake_->want_session();
   wait(generator_.options_.timeout);
   handshake_->start();
 }
@@ -98,8 +98,7 @@ void Connection::shake_hands() {
 void Connection::handshake_done(const gateway::Handshake& handshake) {
   const Nanoseconds now = generator_.tick();
   generator_.statistics_.span(Span::handshake).record(now - said_);
-  generator_.count_handshake(handshake, keeps_session_);
-  const std::string early_data = handshake.early_data();
+  generator_.count_handshake(handshake, waited_for_);
   handshake_.reset();
   secured_ = true;
   said_ = now;
@@ -111,7 +110,11 @@ void Connection::handshake_done(const gateway::Handshake& handshake) {
   }
   stream_.resume();
   wait(generator_.options_.timeout);
-  if (!early_data.empty()) read(early_data);  // in place of a ticket
+}
+
+void Connection::session_resumable(std::shared_ptr<const tls::Session> session) {
+  waited_for_ = false;
+  generator_.resume(std::move(session));
 }
 
 void Connection::handshake_failed(const gateway::Handshake& handshake) {
@@ -137,6 +140,11 @@ void Connection::stream_received(ring::Slice data) {
 }
 
 void Connection::read(std::string_view data) {
+  // The server has spoken and given no ticket: it may still come, but nobody waits for it.
+  if (secured_ && waited_for_) {
+    waited_for_ = false;
+    generator_.go_on_without_session();
+  }
   switch (script_.received(data)) {
     case Script::Fault::none:
       break;

@@ -66,6 +66,7 @@ class Connection final : private net::Stream::Owner,
 
   void handshake_done(const gateway::Handshake& handshake) override;
   void handshake_failed(const gateway::Handshake& handshake) override;
+  void session_resumable(std::shared_ptr<const tls::Session> session) override;
 
   void shake_hands();
   void put(ring::Slice slice);
@@ -92,8 +93,8 @@ class Connection final : private net::Stream::Owner,
   Nanoseconds sent_ = 0;   // its last octet; 0: not yet
   std::uint32_t index_ = 0;
   bool connected_ : 1 = false;
-  bool starttls_ : 1 = false;       // 220 has come, the handshake is not over
-  bool keeps_session_ : 1 = false;  // the handshake's, for others to resume
+  bool starttls_ : 1 = false;    // 220 has come, the handshake is not over
+  bool waited_for_ : 1 = false;  // its session is the one that others are to resume
   bool secured_ : 1 = false;
   bool at_rest_ : 1 = false;
   bool sending_ : 1 = false;  // (part of) a message is on its way to the system

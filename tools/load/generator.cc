@@ -73,7 +73,7 @@ Generator::Generator(ring::Reactor& reactor, const Options& options, const Mail&
       text_(text_block_size, text_blocks),
       records_(record_block_size, record_blocks),
       tls_(make_context(options)),
-      first_handshake_(options.tls.resume),
+      awaits_session_(options.tls.resume),
       next_message_(thread),
       next_session_(thread) {
   if (tls_) offload_.kernel = net::probe_kernel_tls();
@@ -168,7 +168,7 @@ void Generator::open(std::optional<Ticket> ticket) {
 void Generator::advance() {
   tick();
   std::uint64_t allowed = options_.rate > 0 ? schedule_.sessions : schedule_.sessions_at(now_);
-  if (first_handshake_) allowed = std::min<std::uint64_t>(allowed, 1);
+  if (awaits_session_) allowed = std::min<std::uint64_t>(allowed, 1);
   if (options_.idle) {
     // One that was lost is not replaced: how many are left is the result.
     while (!stopping_ && next_session_ / threads_ < allowed) open(std::nullopt);
@@ -229,7 +229,7 @@ void Generator::count_failure(Failure failure, std::size_t place, std::string_vi
 
 void Generator::failed(Connection& connection) {
   std::erase(resting_, &connection);
-  first_handshake_over();
+  go_on_without_session();
   if (options_.rate > 0) return;
   ++recovering_;
   reactor_.timers().set(rest_timer_, reactor_.now() + recovery);
@@ -287,24 +287,23 @@ std::unique_ptr<tls::Connection> Generator::tls_connection() const {
   return std::make_unique<tls::Connection>(tls_, options_.target.host, session_.get());
 }
 
-void Generator::first_handshake_over() {
-  if (!first_handshake_) return;
-  first_handshake_ = false;
-  reactor_.defer(advance_);
+void Generator::resume(std::shared_ptr<const tls::Session> session) {
+  session_ = std::move(session);
+  go_on_without_session();
 }
 
-void Generator::count_handshake(const gateway::Handshake& handshake, bool keep_session) {
+void Generator::go_on_without_session() {
+  if (std::exchange(awaits_session_, false)) reactor_.defer(advance_);
+}
+
+void Generator::count_handshake(const gateway::Handshake& handshake, bool makes_session) {
   const tls::Facts& facts = handshake.facts();
   ++statistics_.tls[TlsKind{.version = tls::name_of(facts.version),
                             .suite = facts.suite,
                             .group = tls::name_of(facts.group),
                             .resumed = facts.resumed}];
-  first_handshake_over();
-  if (keep_session) {
-    session_ = handshake.session();
-  } else if (!facts.resumed) {
-    session_ = nullptr;  // the server would not resume it (any more): the next one makes another
-  }
+  // The server would not resume it (any more): the next one makes another.
+  if (!facts.resumed && !makes_session) session_ = nullptr;
 }
 
 void Generator::sample(std::string kind, std::string_view text) {

@@ -74,8 +74,10 @@ class Generator {
   [[nodiscard]] int socket(std::uint64_t number) const;
   // A handshake to be, which resumes the session that there is.
   [[nodiscard]] std::unique_ptr<tls::Connection> tls_connection() const;
-  void count_handshake(const gateway::Handshake& handshake, bool keep_session);
-  void first_handshake_over();
+  void count_handshake(const gateway::Handshake& handshake, bool makes_session);
+  // The first handshake has made a session; or there is none to wait for.
+  void resume(std::shared_ptr<const tls::Session> session);
+  void go_on_without_session();
   void sample(std::string kind, std::string_view text);
 
   // Of connections.
@@ -112,7 +114,7 @@ class Generator {
 
   std::shared_ptr<const tls::ClientContext> tls_;  // null: no TLS
   std::shared_ptr<const tls::Session> session_;    // to be resumed; null: none yet
-  bool first_handshake_;  // --resume: the others wait until there is a session to resume
+  bool awaits_session_;                            // --resume: the others wait until there is one
   gateway::Offload offload_;
   metrics::ReactorCounters tls_counters_{0, 0};  // of the handshakes; not shown
 

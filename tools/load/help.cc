@@ -51,9 +51,9 @@ Protocol
 TLS
       --starttls             say EHLO, STARTTLS, shake hands, and say EHLO again
       --tls                  shake hands before the greeting (implicit TLS)
-      --resume               the first handshake of each thread is a full one, and waits for
-                             the server's ticket; all others wait for it, and resume its
-                             session
+      --resume               the first handshake of each thread is a full one; all others
+                             wait for the server's ticket, or its first reply, and resume
+                             the session if there was one
       --tls-version VERSION  1.2 or 1.3, and no other
       --ciphers LIST         best first, of aes-128-gcm, aes-256-gcm, chacha20-poly1305
       --groups LIST          best first, of X25519MLKEM768, X25519, P-256
