@@ -221,6 +221,15 @@ Connection::Connection(std::shared_ptr<const ServerContext> context) : server_(s
 Connection::Connection(std::shared_ptr<const ClientContext> context, std::string_view host,
                        const Session* resume)
     : client_(std::move(context)) {
+  begin(host);
+  // A session whose ticket has expired is refused by wolfSSL, and may already be half in place.
+  if (resume != nullptr && wolfSSL_set_session(ssl_.get(), resume->get()) != WOLFSSL_SUCCESS) begin(host);
+  std::string_view nothing;
+  advance(nothing);
+}
+
+// A client's, up to its ClientHello.
+void Connection::begin(std::string_view host) {
   ssl_.reset(wolfSSL_new(client_->context()));
   if (!ssl_) throw std::bad_alloc();
   WOLFSSL* const ssl = ssl_.get();
@@ -237,10 +246,7 @@ Connection::Connection(std::shared_ptr<const ClientContext> context, std::string
   // Where nothing is verified, what was presented is still a fact.
   wolfSSL_set_verify(ssl, WOLFSSL_VERIFY_PEER, Callbacks::verify);
   if (client_->verifies()) good = good && wolfSSL_check_domain_name(ssl, name.c_str()) == WOLFSSL_SUCCESS;
-  if (resume != nullptr) good = good && wolfSSL_set_session(ssl, resume->get()) == WOLFSSL_SUCCESS;
   if (!good) throw std::runtime_error("wolfSSL: can't set up a connection to " + name);
-  std::string_view nothing;
-  advance(nothing);
 }
 
 Connection::~Connection() {

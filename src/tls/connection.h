@@ -61,7 +61,7 @@ class Connection {
  public:
   explicit Connection(std::shared_ptr<const ServerContext> context);
   // Its ClientHello is in output() at once. `host` is what to ask for and to verify, unless the settings have
-  // a name. Throws std::runtime_error.
+  // a name. `resume` is offered to the server, unless its time is over. Throws std::runtime_error.
   Connection(std::shared_ptr<const ClientContext> context, std::string_view host,
              const Session* resume = nullptr);
   ~Connection();
@@ -124,6 +124,7 @@ class Connection {
   std::size_t hello_size() const;
   void begin(const ClientHello& hello);
   bool set_up(WOLFSSL* ssl);
+  void begin(std::string_view host);
   void present(const unsigned char* der, std::size_t size);
   void advance(std::string_view& wire);
   void finish();

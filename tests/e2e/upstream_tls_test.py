@@ -535,6 +535,7 @@ class FirstWords(Base):
         "nothing": lambda spoken: b"",
         "empty records": lambda spoken: b"".join(spoken.transmit.seal(tls_test.DATA, b"") for _ in range(20)),
         "a ticket of no use": lambda spoken: spoken.message(b"\4\0\0\5abcde"),
+        "a ticket that is over": lambda spoken: spoken.message(spoken.ticket[:4] + bytes(4) + spoken.ticket[8:]),
         "a ticket of 17 kB": lambda spoken: spoken.message(b"\4\0\x42\x68" + bytes(16000)) + spoken.message(bytes(1000)),
     }
 

@@ -262,6 +262,29 @@ TEST(Ticket, ComesWhenItLikes) {
   EXPECT_TRUE(again.server.facts().resumed);
 }
 
+// What is over is not offered: the handshake is a full one.
+TEST(Ticket, MayBeOver) {
+  ClientSettings settings;
+  settings.minimum = settings.maximum = Version::tls13;
+  const auto client = client_context(settings);
+  Pair pair(core(keys()), client);
+  ASSERT_TRUE(pair.handshake());
+  std::string ticket(pair.server.output());
+  std::string_view message;
+  tls::Aead aead(pair.client.keys().receive);
+  ASSERT_TRUE(aead.open(ticket.data(), ticket.size(), message));
+  std::string over(message.substr(0, message.find_last_not_of('\0')));
+  over.replace(4, 4, 4, '\0');  // its lifetime
+  ASSERT_TRUE(pair.client.take_ticket(over));
+  const auto session = pair.client.session();
+  ASSERT_NE(nullptr, session);
+  for (int i = 0; i < 2; ++i) {
+    Pair again(core(keys()), client, "mx.example.org", session.get());
+    EXPECT_TRUE(again.handshake()) << again.server.failure().text << again.client.failure().text;
+    EXPECT_FALSE(again.server.facts().resumed);
+  }
+}
+
 TEST(Ticket, MayBeOfNoUse) {
   ClientSettings settings;
   settings.minimum = settings.maximum = Version::tls13;
