@@ -267,6 +267,11 @@ bool Connection::set_up(WOLFSSL* ssl) {
 
 Progress Connection::feed(std::string_view& wire) {
   if (progress_ != Progress::want_input) return progress_;
+  if (client_ && record_.size() < header_size) {
+    record_ += wire.substr(0, header_size - record_.size());
+    if (!may_be_header()) refuse_header();
+    if (progress_ == Progress::failed) return progress_;
+  }
   if (!ssl_) {
     if (!gather_hello(wire)) return progress_;
     const auto hello = parse_client_hello(std::string_view(message_).substr(4, hello_size()));
@@ -340,7 +345,7 @@ bool Connection::gather_hello(std::string_view& wire) {
   return false;
 }
 
-// So far.
+// So far. A server's first record is one of these, too.
 bool Connection::may_be_header() const {
   const RecordType type{static_cast<std::uint8_t>(record_[0])};
   const bool possible = type == RecordType::handshake || (type == RecordType::alert && message_.empty());
@@ -361,6 +366,8 @@ void Connection::refuse_header() {
   const auto octet = [this](std::size_t i) { return static_cast<unsigned char>(record_[i]); };
   if (!message_.empty()) {
     fail(Reason::decode, Alert::unexpected_message, "a record that is no part of a ClientHello");
+  } else if (client_) {
+    fail(Reason::not_tls, Alert::none, "this is not TLS: \"" + printable(record_) + "\"");
   } else if (octet(0) >= 0x80 && record_.size() == header_size && octet(2) == 1) {
     fail(Reason::no_shared_version, Alert::protocol_version, "the client speaks SSL 2.0");
   } else {

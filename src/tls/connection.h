@@ -102,7 +102,7 @@ class Connection {
   std::unique_ptr<WOLFSSL, FreeSsl> ssl_;
   // A server creates its WOLFSSL when the whole ClientHello is here: until then a connection costs next to
   // nothing, and the certificate can be chosen by what it says.
-  std::string record_;   // the one that is coming
+  std::string record_;   // the one that is coming; of a client the header of the first
   std::string message_;  // what the ones before brought
   std::string_view input_;
   std::array<char, 7> last_{};  // octets that wolfSSL had: what an alert in clear text takes

@@ -819,6 +819,15 @@ class Failing(Base):
         self.assertEqual(len(upstream.connections), 1)
 
 
+def says_and_waits(octets):
+    """Once the ClientHello has begun: before, they would stand behind the reply to STARTTLS."""
+    def fault(connection, _):
+        select.select([connection.socket], [], [], harness.PATIENCE)
+        connection.send(octets)
+        connection.until_peer_closes()
+    return fault
+
+
 def at_flight(number, act):
     """A handshake that ends where the upstream's flight of that number should leave: by `act`."""
     def fault(connection, _):
@@ -886,6 +895,28 @@ class Flights(Base):
             # Behind STARTTLS it may be gone before the handshake begins.
             possible = ("timeout",) if "silent" in what else ("peer_lost", None) if "START" in what else ("peer_lost",)
             self.assertIn(self.failure(metrics, what), possible)
+
+    def test_octets_that_are_no_header(self):
+        """Found out at the first one: an upstream that sends fewer than five may have said all that it has to say."""
+        def cells(version, **options):
+            return {octets: (self.upstream({"handshake": says_and_waits(octets)}, tls=server(version=version), **options), {})
+                    for octets in (b"\n", b"2", b"220", b"421 ", b"\x17", b"\x16\x16", b"\x15\x01", b"\x80\x80\1\3\1",
+                                   b"220 upstream.example.test ESMTP\r\n")}
+        for found, keys in ((cells(TLS12), REQUIRED), (cells(TLS13, implicit_tls=True), IMPLICIT)):
+            metrics = self.fails_over(found, {**keys, "greeting_timeout": "1h"})
+            for octets in found:
+                with self.subTest(octets, implicit=keys is IMPLICIT):
+                    self.assertEqual(self.failure(metrics, octets), "not_tls")
+                    self.assertEqual(self.connects(metrics, octets), {"tls": 1})
+        # In clear text at once, where that will do.
+        upstream = self.upstream({"handshake": says_and_waits(b"2")}, tls=server())
+        proxy = self.ringmx([{"address": upstream.address, **OPTIONAL, "greeting_timeout": "1h"}])
+        with proxy.client() as client:
+            client.ehlo()
+            client.deliver(CONTENT)
+        self.assertEqual(upstream.accepted, [CONTENT])
+        self.assertEqual(self.connects(proxy.metrics(), "mta0"), {"tls": 1, "ok": 1})
+        self.assertIn('TLS handshake failed: not_tls: this is not TLS: "2"', "\n".join(proxy.errors))
 
     def test_octet_by_octet(self):
         """A handshake that comes in the smallest of pieces is one."""
