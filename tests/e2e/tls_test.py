@@ -296,6 +296,44 @@ class Programs(TestCase):
             content = self.sink_.messages.pop().content
             self.assertTrue(content.endswith(CONTENT), content)  # below a Message-ID
 
+    @contextlib.contextmanager
+    def postal(self, tls):
+        """It sends to the first listener meanwhile, with TLS in each session or in none. Gives its log's path."""
+        users = harness.temporary_directory() / "users"
+        users.write_text("one@example.test\ntwo@example.test\n")
+        host, port = self.where()
+        log = users.with_name("log")
+        process = subprocess.Popen(
+            [harness.program("postal"), "-t", "2", "-m", "20", "-M", "1", "-c", "3", "-r", "6000", "-s",
+              "100" if tls else "0", "-z", log, "-p", port, host, users], stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, cwd=users.parent, preexec_fn=harness._die_with_parent)
+        try:
+            yield log
+        finally:
+            process.kill()
+            process.wait()
+
+    def test_postal(self):
+        """In clear text its mail passes. Its TLS knows no key exchange but an anonymous one, which shows no certificate:
+        it is told so, and the next client is served."""
+        with self.postal(tls=False) as log:
+            self.sink_.wait_for(100)
+        self.no_session_left()
+        self.counted(len(self.sink_.messages), "messages_total", result="accepted")
+        said = b"".join(path.read_bytes() for path in log.parent.glob("log*"))
+        unknown = [message.content for message in self.sink_.messages if message.content not in said]
+        self.assertLessEqual(len(unknown), 2, unknown)  # each thread may have ended before it wrote its log
+        self.sink_.messages.clear()
+        with self.postal(tls=True):
+            harness.eventually(lambda: self.total("tls_handshakes_total", result="no_shared_cipher") >= 2, "two refusals")
+        self.no_session_left()
+        self.assertEqual(self.total("tls_handshakes_total"), self.total("tls_handshakes_total", result="no_shared_cipher"))
+        harness.eventually(lambda: any(re.search(
+            "no_shared_cipher: the client has none of our cipher suites; alert handshake_failure sent", line)
+            for line in self.proxy.errors), "the log to say so")
+        self.assertEqual(self.sink_.messages, [])
+        self.serves()
+
     def test_postfix(self):
         """Postfix as the sending MTA: it must encrypt, and must know whom it talks to."""
         host, port = self.where()
