@@ -117,7 +117,9 @@ void Handshake::fail(tls::Failure failure) {
 void Handshake::finish() {
   const tls::SessionKeys keys = connection_->keys();
   const tls::Cipher cipher = keys.receive.cipher();
-  const bool wanted = offload_.wanted != tls::Offload::off;
+  const bool for_client = role_ == tls::Role::server;
+  const bool wanted =
+      offload_.wanted != tls::Offload::off && !(offload_.wanted == tls::Offload::upstreams && for_client);
   const std::optional<metrics::KtlsFallback> fallback = wanted ? why_not_in_kernel(cipher) : std::nullopt;
   if (fallback) counters_.ktls_fallbacks[*fallback].add();
   if (fallback && offload_.wanted == tls::Offload::require) {
@@ -130,7 +132,7 @@ void Handshake::finish() {
     tickets = std::make_unique<FirstTicket>(connection_, owner_);
   }
   const bool in_kernel = wanted && !fallback;
-  const auto side = role_ == tls::Role::server ? metrics::Side::client : metrics::Side::upstream;
+  const auto side = for_client ? metrics::Side::client : metrics::Side::upstream;
   BadRecords& bad_records = counters_.bad_records[side];
   if (in_kernel) {
     using net::TlsDirection;
@@ -159,7 +161,7 @@ std::optional<metrics::KtlsFallback> Handshake::why_not_in_kernel(tls::Cipher ci
   const net::KernelTls& kernel = offload_.kernel;
   if (!kernel.available) return KtlsFallback::unavailable;
   if (!has(kernel, cipher)) return KtlsFallback::suite;
-  if (offload_.wanted == tls::Offload::automatic && !kernel.fast) return KtlsFallback::slow;
+  if (offload_.wanted != tls::Offload::require && !kernel.fast) return KtlsFallback::slow;
   if (net::attach_kernel_tls(stream_.fd()) != 0) return KtlsFallback::refused;
   return std::nullopt;
 }

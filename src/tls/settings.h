@@ -44,8 +44,9 @@ struct CertificateFiles {
 // request: a client may show one, and is let in whatever it shows; require: only with a verified one.
 enum class ClientCertificates : std::uint8_t { none, request, require };
 
-// Who encrypts records. automatic: the kernel, where it does so fast; require: nobody else; off: never it.
-enum class Offload : std::uint8_t { automatic, require, off };
+// Who encrypts records. automatic: the kernel, where it does so fast; upstreams: likewise, but not those of
+// clients; require: nobody else; off: never it.
+enum class Offload : std::uint8_t { automatic, upstreams, require, off };
 
 struct Tickets {
   bool enabled = true;

@@ -271,6 +271,7 @@ const std::vector<Happy>& happy_lines() {
         {v, "tls_name = 'a.example'", service(&Service::tls_name, "a.example")},
         {t, "ktls = 'require'", in_tls(&Tls::ktls, tls::Offload::require)},
         {t, "ktls = 'off'", in_tls(&Tls::ktls, tls::Offload::off)},
+        {t, "ktls = 'upstreams'", in_tls(&Tls::ktls, tls::Offload::upstreams)},
         {t, "session_tickets = false", in_tls(&Tls::session_tickets, false)},
         {t, "ticket_lifetime = '1m'", in_tls(&Tls::ticket_lifetime, 60s)},
         {t, "ticket_key_files = ['1', '2']", in_tls(&Tls::ticket_key_files, Paths{"1", "2"})},

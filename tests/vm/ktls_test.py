@@ -585,6 +585,17 @@ class Upstreams(TestCase):
         for direction in ("TlsRxSw", "TlsTxSw"):  # the probe at start tries each cipher
             self.assertEqual(self.kernel_counted(direction), len(SUITES) * (2 + 3))
 
+    def test_alone(self):
+        """Of clients ringmx does the records, where it can count those without content."""
+        upstream = self.secured()
+        self.start([upstream], ktls="upstreams")
+        self.delivers(upstream, (100_000,))
+        metrics = self.proxy.metrics()
+        for side, ktls in (("client", "false"), ("upstream", "true")):
+            self.assertEqual(metrics.total("ringmx_tls_connections_total", side=side), 1)
+            self.assertEqual(metrics.total("ringmx_tls_connections_total", side=side, ktls=ktls), 1)
+        self.assertEqual(metrics.total("ringmx_ktls_fallback_total"), 0)
+
     def test_much(self):
         upstream = self.secured()
         self.start([upstream])
