@@ -37,16 +37,29 @@ class Steps {
 };
 
 // The step that such a decision can be, if any.
+[[nodiscard]] constexpr std::optional<Step> step_of(smtp::Action action) noexcept {
+  switch (action) {
+    case smtp::Action::auth:
+      return Step::auth;
+    case smtp::Action::mail:
+      return Step::mail;
+    case smtp::Action::rcpt:
+      return Step::rcpt;
+    case smtp::Action::data:
+    case smtp::Action::bdat:
+      return Step::data;
+    default:
+      return std::nullopt;
+  }
+}
+
+// The same, for who has to know at each command.
 [[nodiscard]] constexpr Steps steps_of(smtp::Action action) noexcept {
-  using smtp::Action;
   constexpr auto by_action = [] {
-    std::array<Steps, static_cast<std::size_t>(Action::close) + 1> out;
-    const auto set = [&](Action of, Step step) { out[static_cast<std::size_t>(of)].add(step); };
-    set(Action::auth, Step::auth);
-    set(Action::mail, Step::mail);
-    set(Action::rcpt, Step::rcpt);
-    set(Action::data, Step::data);
-    set(Action::bdat, Step::data);
+    std::array<Steps, static_cast<std::size_t>(smtp::Action::close) + 1> out;
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      if (const auto step = step_of(static_cast<smtp::Action>(i))) out[i].add(*step);
+    }
     return out;
   }();
   return by_action[static_cast<std::size_t>(action)];
@@ -55,21 +68,8 @@ class Steps {
 // The step that a decision of a session is, if it is one. Of a message in chunks the first is.
 [[nodiscard]] inline std::optional<Step> step_of(const smtp::Session& session,
                                                  const smtp::Decision& decision) noexcept {
-  switch (decision.action) {
-    case smtp::Action::auth:
-      return Step::auth;
-    case smtp::Action::mail:
-      return Step::mail;
-    case smtp::Action::rcpt:
-      return Step::rcpt;
-    case smtp::Action::data:
-      return Step::data;
-    case smtp::Action::bdat:
-      if (session.between_chunks()) return std::nullopt;
-      return Step::data;
-    default:
-      return std::nullopt;
-  }
+  if (decision.action == smtp::Action::bdat && session.between_chunks()) return std::nullopt;
+  return step_of(decision.action);
 }
 
 // What a session must have.
