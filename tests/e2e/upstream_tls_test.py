@@ -41,6 +41,15 @@ OPTIONAL = {"starttls": "optional"}
 
 
 class Base(harness.TestCase):
+    def deliver_three(self, proxy, upstream):
+        """Messages, each in a session of its own."""
+        for _ in range(3):
+            with proxy.client() as client:
+                client.ehlo()
+                client.deliver(CONTENT)
+                client.quit()
+        self.assertEqual(upstream.accepted, [CONTENT] * 3)
+
     def fails_over(self, cells, keys=REQUIRED):
         """Each of the upstreams `{what: (upstream, its keys)}` is used before a sink, fails, and is then
         avoided. Returns the metrics, where it is called by `what`."""
@@ -553,12 +562,7 @@ class FirstWords(Base):
         upstream = self.upstream({"handshake": lambda c, _: spoken.append(Spoken(c, records))}, tls=context,
                                  implicit_tls=keys is IMPLICIT)
         proxy = self.ringmx([{"address": upstream.address, **keys, "reuse": False}], tls=tls)
-        for _ in range(3):
-            with proxy.client() as client:
-                client.ehlo()
-                client.deliver(CONTENT)
-                client.quit()
-        self.assertEqual(upstream.accepted, [CONTENT] * 3)
+        self.deliver_three(proxy, upstream)
         self.assertEqual(self.connects(proxy.metrics(), "mta0"), {"ok": 3})
         self.assertEqual([one.session_reused for one in spoken], [False] + [resumed] * 2)
         self.assertEqual(proxy.metrics().total("ringmx_tls_bad_records_total"), 0)
@@ -776,12 +780,7 @@ class Failing(Base):
         """retry_after = 0: each transaction tries TLS, fails, and is delivered."""
         upstream = self.upstream({"handshake": closes}, tls=server())
         proxy = self.ringmx([{"address": upstream.address, **OPTIONAL, "reuse": False, "retry_after": "0s"}])
-        for _ in range(3):
-            with proxy.client() as client:
-                client.ehlo()
-                client.deliver(CONTENT)
-                client.quit()
-        self.assertEqual(upstream.accepted, [CONTENT] * 3)
+        self.deliver_three(proxy, upstream)
         self.assertEqual([b"STARTTLS" in one.commands for one in upstream.connections], [True, False] * 3)
 
     def test_optional_and_gone(self):

@@ -224,20 +224,29 @@ TEST_P(Resumption, RefusesATouchedTicket) {
   }
 }
 
-// A server's KeyUpdates do not matter, nor what it has said before.
-TEST(Ticket, ComesWhenItLikes) {
+auto client_of_tls13() {
   ClientSettings settings;
   settings.minimum = settings.maximum = Version::tls13;
-  const auto client = client_context(settings);
+  return client_context(settings);
+}
+
+// The message that the server has sealed.
+std::string ticket_of(const Pair& pair) {
+  std::string record(pair.server.output());
+  std::string_view message;
+  tls::Aead aead(pair.client.keys().receive);
+  EXPECT_TRUE(aead.open(record.data(), record.size(), message));
+  return std::string(message.substr(0, message.find_last_not_of('\0')));  // without its type
+}
+
+// A server's KeyUpdates do not matter, nor what it has said before.
+TEST(Ticket, ComesWhenItLikes) {
+  const auto client = client_of_tls13();
   Pair pair(core(keys()), client);
   ASSERT_TRUE(pair.handshake());
   const tls::SessionKeys server_keys = pair.server.keys();
-  // The ticket as wolfSSL has sealed it, and by hand under the keys that follow.
-  std::string ticket(pair.server.output());
-  std::string_view message;
-  tls::Aead first(pair.client.keys().receive);
-  ASSERT_TRUE(first.open(ticket.data(), ticket.size(), message));
-  message = message.substr(0, message.find_last_not_of('\0'));  // without its type
+  // The ticket that wolfSSL has sealed, by hand under the keys that follow.
+  const std::string message = ticket_of(pair);
   const auto sealed = [](tls::Aead& aead, tls::RecordType type, std::string_view plain) {
     std::string record(aead.head() + plain.size() + aead.tail(), '\0');
     EXPECT_TRUE(aead.seal(type, plain, record.data()));
@@ -264,16 +273,10 @@ TEST(Ticket, ComesWhenItLikes) {
 
 // What is over is not offered: the handshake is a full one.
 TEST(Ticket, MayBeOver) {
-  ClientSettings settings;
-  settings.minimum = settings.maximum = Version::tls13;
-  const auto client = client_context(settings);
+  const auto client = client_of_tls13();
   Pair pair(core(keys()), client);
   ASSERT_TRUE(pair.handshake());
-  std::string ticket(pair.server.output());
-  std::string_view message;
-  tls::Aead aead(pair.client.keys().receive);
-  ASSERT_TRUE(aead.open(ticket.data(), ticket.size(), message));
-  std::string over(message.substr(0, message.find_last_not_of('\0')));
+  std::string over = ticket_of(pair);
   over.replace(4, 4, 4, '\0');  // its lifetime
   ASSERT_TRUE(pair.client.take_ticket(over));
   const auto session = pair.client.session();
@@ -286,10 +289,8 @@ TEST(Ticket, MayBeOver) {
 }
 
 TEST(Ticket, MayBeOfNoUse) {
-  ClientSettings settings;
-  settings.minimum = settings.maximum = Version::tls13;
   for (const std::string& message : {"\4\0\0\0"s, "\4\0\0\5abcde"s, "\4\0\0\1"s}) {
-    Pair pair(core(keys()), client_context(settings));
+    Pair pair(core(keys()), client_of_tls13());
     ASSERT_TRUE(pair.handshake());
     EXPECT_FALSE(pair.client.take_ticket(message));
     EXPECT_EQ(nullptr, pair.client.session());
