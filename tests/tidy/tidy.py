@@ -11,6 +11,7 @@ Prints one finding per line, FILE:LINE: what is wrong. Status 0: none; 1: some; 
 
 import argparse
 import concurrent.futures
+import itertools
 import json
 import os
 import pathlib
@@ -236,9 +237,23 @@ def flags_of(build):
     return compiler, [f for f in flags if not f.startswith("-D") or "=" not in f or f.startswith("-DTOML")]
 
 
+def compiled_first(build):
+    """What the sources that `build` has compiled include before anything else, as they write it: that it compiles
+    alone is shown by the build."""
+    first = set()
+    for command in json.loads((build / "compile_commands.json").read_text()):
+        source = build / command["file"]
+        if source.suffix == ".cc" and "output" in command and (build / command["output"]).exists():
+            lines = source.read_text().splitlines()
+            first.update(m.group(2) for m in itertools.islice(filter(None, map(INCLUDE.match, lines)), 1))
+    return first
+
+
 def headers(root, build):
     compiler, flags = flags_of(build)
     names = [p for p in files_of(root) if p.suffix == ".h" and (p.parts[0] in ("include", "src") or room_of(p))]
+    shown = compiled_first(build)
+    names = [p for p in names if p.relative_to(p.parts[0]).as_posix() not in shown]
     if not any("/wolfssl" in flag for flag in flags):  # -Dtls=disabled
         names = [p for p in names if "#include <wolfssl/" not in (root / p).read_text()]
 

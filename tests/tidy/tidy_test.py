@@ -169,6 +169,19 @@ class Headers(Trees):
         self.assertEqual(1, len(findings), findings)
         self.assertIn("src/net/a.h:1: does not compile alone", findings[0])
 
+    def test_what_the_build_has_compiled_first_is_not_compiled_again(self):
+        leans = HEADER + "inline std::size_t a = 1;\n"
+        plant(self.root, [("src/net/a.h", leans), ("src/net/b.h", leans),
+                          ("src/net/a.cc", SPDX + '#include "net/a.h"\n#include "net/b.h"\n')])  # fmt: skip
+        commands = self.root / "build/compile_commands.json"
+        built = {"directory": "build", "file": "../src/net/a.cc", "command": "c++ -c ../src/net/a.cc", "output": "a.o"}
+        commands.write_text(json.dumps([*json.loads(commands.read_text()), built]))
+        self.assertEqual(2, len(tidy.headers(self.root, self.root / "build")))
+        plant(self.root, [("build/a.o", "")])
+        findings = tidy.headers(self.root, self.root / "build")
+        self.assertEqual(1, len(findings), findings)
+        self.assertIn("src/net/b.h:1", findings[0])
+
     def test_wolfssl_is_not_missed_where_the_build_has_none(self):
         plant(self.root, [("src/tls/a.h", HEADER + "#include <wolfssl/none.h>\n")])
         self.assertEqual([], tidy.headers(self.root, self.root / "build"))
