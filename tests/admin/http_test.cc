@@ -101,11 +101,11 @@ TEST(ParseRequest, EveryShortHead) {
   constexpr std::array<std::string_view, 7> words = {"GET", " ", "/", "HTTP/1.1", "\r\n", "Accept:", "\r"};
   constexpr unsigned longest = 6;
   unsigned complete = 0;
-  unsigned count = 1;
+  std::size_t count = 1;
   for (unsigned length = 0; length <= longest; ++length, count *= words.size()) {
-    for (unsigned n = 0; n < count; ++n) {
+    for (std::size_t n = 0; n < count; ++n) {
       std::string bytes;
-      for (unsigned i = 0, rest = n; i < length; ++i, rest /= words.size())
+      for (std::size_t i = 0, rest = n; i < length; ++i, rest /= words.size())
         bytes += words[rest % words.size()];
       bytes += "\r\n\r\n";
       const Request request = parse_request(bytes);
