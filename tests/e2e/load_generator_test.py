@@ -217,6 +217,18 @@ class Modes(LoadTest):
         report = self.load(self.sink(), "-r", 60, "--ramp", "1s", "-d", "1s")
         self.assertEqual(self.messages(report), {"accepted": 30})
 
+    def test_late_at_its_end(self):
+        """The machine has no time for it when the end comes: what was due before has sessions, and is sent."""
+        sink = self.sink()
+        path = harness.temporary_directory() / "report.json"
+        load = self.start("-q", "--json", path, "-r", "60", "-d", "1s", "-s", "60", sink.address)
+        sink.wait_for(1)
+        load.signal(signal.SIGSTOP)
+        threading.Event().wait(1.2)
+        load.signal(signal.SIGCONT)
+        self.assertEqual(load.wait(), 0, load.errors)
+        self.assertEqual(self.messages(json.loads(path.read_text())), {"accepted": 60})
+
     def test_latency_of_an_open_loop_knows_no_mercy(self):
         """One session, and a server that sleeps once: all that were due meanwhile have waited."""
         calls = itertools.count()

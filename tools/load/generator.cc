@@ -165,30 +165,39 @@ void Generator::open(std::optional<Ticket> ticket) {
   connection->open(fd, ticket);
 }
 
+std::uint64_t Generator::allowed_sessions() const noexcept {
+  const std::uint64_t allowed = options_.rate > 0 ? schedule_.sessions : schedule_.sessions_at(now_);
+  return awaits_session_ ? std::min<std::uint64_t>(allowed, 1) : allowed;
+}
+
+bool Generator::send_due() {
+  const std::uint64_t allowed = allowed_sessions();
+  while (more_messages()) {
+    if (resting_.empty() && connections_.size() >= allowed) return false;
+    const std::optional<Ticket> next = ticket();
+    if (!next) break;
+    if (resting_.empty()) {
+      open(next);
+    } else {
+      Connection& connection = *resting_.back();
+      resting_.pop_back();
+      connection.send(*next);
+    }
+  }
+  return true;
+}
+
 void Generator::advance() {
   tick();
-  std::uint64_t allowed = options_.rate > 0 ? schedule_.sessions : schedule_.sessions_at(now_);
-  if (awaits_session_) allowed = std::min<std::uint64_t>(allowed, 1);
+  const std::uint64_t allowed = allowed_sessions();
   if (options_.idle) {
     // One that was lost is not replaced: how many are left is the result.
     while (!stopping_ && next_session_ / threads_ < allowed) open(std::nullopt);
   } else if (options_.rate == 0) {
     while (more_messages() && connections_.size() + recovering_ < allowed) open(ticket());
   } else {
-    bool room = true;
-    while (more_messages() && (room = !resting_.empty() || connections_.size() < allowed)) {
-      const std::optional<Ticket> next = ticket();
-      if (!next) break;
-      if (resting_.empty()) {
-        open(next);
-      } else {
-        Connection& connection = *resting_.back();
-        resting_.pop_back();
-        connection.send(*next);
-      }
-    }
     // Without room, the next session that comes to rest goes on.
-    if (room && more_messages() && !wake_.pending()) {
+    if (send_due() && more_messages() && !wake_.pending()) {
       const Nanoseconds time = start_ + schedule_.due(next_message_);
       wake_time_ = {.tv_sec = time / second, .tv_nsec = time % second};
       reactor_.wake_at(wake_, wake_time_);
@@ -257,6 +266,8 @@ void Generator::on_wake(int, unsigned) {
 void Generator::stop() {
   if (stopping_) return cut_off();
   tick();
+  // This may be late, and earlier all the same than the wake-up for what was due before it.
+  if (options_.rate > 0) static_cast<void>(send_due());
   stopping_ = true;
   count_missed();
   if (options_.idle) message_is_over(now_);

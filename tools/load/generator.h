@@ -90,8 +90,10 @@ class Generator {
   // The next message, if there is one by now.
   [[nodiscard]] std::optional<Ticket> ticket();
   [[nodiscard]] bool more_messages() const noexcept;
-  [[nodiscard]] bool may_send(const Connection& connection) const noexcept;
+  [[nodiscard]] std::uint64_t allowed_sessions() const noexcept;
   void open(std::optional<Ticket> ticket);
+  // Open loop: gives what is due to sessions. False: there is more, and no session is free.
+  [[nodiscard]] bool send_due();
   void advance();
   void count_missed() noexcept;
   void on_rested();
