@@ -2,6 +2,7 @@
 #include "gateway/consultation.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "ringmx/smtp/sasl.h"
@@ -12,11 +13,14 @@ using policy::Answer;
 
 namespace {
 
-// What services may hold a client up for by Auth-Wait, at one step and all together. RFC 5321 4.5.3.2 has
-// clients wait for five minutes.
-constexpr std::uint32_t longest_wait = 60;
+// For so long after a step began may services have the client wait by Auth-Wait, all together and with the time that
+// they take to answer. RFC 5321 4.5.3.2 has clients wait for five minutes.
+constexpr std::chrono::seconds longest_wait{60};
 
 }  // namespace
+
+Consultation::Consultation(ring::Reactor& reactor, const std::vector<Service*>& services, Owner& owner) noexcept
+    : reactor_(reactor), services_(services), owner_(owner), patience_ends_(reactor.now() + longest_wait) {}
 
 Consultation::~Consultation() {
   if (password_) smtp::wipe(password_->data(), password_->size());
@@ -64,14 +68,16 @@ bool Consultation::take(Answer& answer, Service& service) {
     case Verdict::allow:
       permitted_ = permitted_ || answer.permits;
       break;
-    case Verdict::ask_again:
-      if (waited_ + std::uint64_t{answer.wait} > longest_wait) {
+    case Verdict::ask_again: {
+      const ring::Time until = reactor_.now() + std::chrono::seconds(answer.wait);
+      if (until > patience_ends_) {
         service.tell("it has the client wait for more than a minute");
         answer_ = service.failure();
       } else {
-        wait(answer.wait);
+        wait_until(until);
       }
       return false;
+    }
     case Verdict::defer_if_permit:
       if (deferral_.empty()) {
         deferral_ = std::move(answer.reply);
@@ -90,7 +96,8 @@ bool Consultation::take(Answer& answer, Service& service) {
         const bool ends = answer.reply.starts_with("421") || answer.reply.starts_with("521");
         refuse(answer.reply, ends || (answer.closes && service.config().close_after_refusal));
       }
-      if (answer.wait > 0 && waited_ < longest_wait) wait(std::min(answer.wait, longest_wait - waited_));
+      const ring::Time until = std::min(reactor_.now() + std::chrono::seconds(answer.wait), patience_ends_);
+      if (until > reactor_.now()) wait_until(until);
       return false;
     }
   }
@@ -120,10 +127,9 @@ void Consultation::answered(Answer answer) {
   owner_.consultation_goes_on();
 }
 
-void Consultation::wait(std::uint32_t seconds) {
-  waited_ += seconds;
+void Consultation::wait_until(ring::Time time) {
   pausing_ = true;
-  reactor_.timers().set(timer_, reactor_.now() + ring::Duration(seconds * std::int64_t{1000}));
+  reactor_.timers().set(timer_, time);
 }
 
 void Consultation::on_waited() {

@@ -27,8 +27,7 @@ class Consultation final : private Inquiry::Owner {
   };
   enum class State : std::uint8_t { waiting, allowed, refused };
 
-  Consultation(ring::Reactor& reactor, const std::vector<Service*>& services, Owner& owner) noexcept
-      : reactor_(reactor), services_(services), owner_(owner) {}
+  Consultation(ring::Reactor& reactor, const std::vector<Service*>& services, Owner& owner) noexcept;
   ~Consultation();
 
   // Goes on with the step as far as it can. Once it is not `waiting` any more it stays so.
@@ -53,18 +52,18 @@ class Consultation final : private Inquiry::Owner {
   [[nodiscard]] bool passed_over(const Service& service, const policy::Question& question) const noexcept;
   [[nodiscard]] bool take(policy::Answer& answer, Service& service);
   void refuse(std::string_view reply, bool closes);
-  void wait(std::uint32_t seconds);
+  void wait_until(ring::Time time);
   void on_waited();
 
   ring::Reactor& reactor_;
   const std::vector<Service*>& services_;
   Owner& owner_;
+  const ring::Time patience_ends_;
   State state_ = State::waiting;
   bool closes_ = false;
   bool pausing_ = false;
   bool permitted_ = false;    // a policy server has said so: no other one is asked
   std::size_t position_ = 0;  // in services_
-  std::uint32_t waited_ = 0;  // seconds
   Service* decided_by_ = nullptr;
   std::optional<Inquiry> inquiry_;
   std::optional<policy::Answer> answer_;  // of the service at position_
