@@ -13,13 +13,14 @@ using policy::Answer;
 
 namespace {
 
-// For so long after a step began may services have the client wait by Auth-Wait, all together and with the time that
-// they take to answer. RFC 5321 4.5.3.2 has clients wait for five minutes.
+// For so long after a step began may services have the client wait by Auth-Wait, all together and with the
+// time that they take to answer. RFC 5321 4.5.3.2 has clients wait for five minutes.
 constexpr std::chrono::seconds longest_wait{60};
 
 }  // namespace
 
-Consultation::Consultation(ring::Reactor& reactor, const std::vector<Service*>& services, Owner& owner) noexcept
+Consultation::Consultation(ring::Reactor& reactor, const std::vector<Service*>& services,
+                           Owner& owner) noexcept
     : reactor_(reactor), services_(services), owner_(owner), patience_ends_(reactor.now() + longest_wait) {}
 
 Consultation::~Consultation() {
