@@ -58,6 +58,11 @@ def duration(seconds):
     return f"{round(seconds * TIMEOUT_SCALE * 1000)}ms"
 
 
+def changed(record):
+    """A TLS record whose last octet is another one."""
+    return record[:-1] + bytes([record[-1] ^ 1])
+
+
 def load(messages):
     return max(1, round(messages * LOAD_SCALE))
 

@@ -1019,7 +1019,7 @@ class Misuse(TestCase):
             for kind in (ByHand, ByHand12):
                 for listener in (0, 1):
                     for reason, alert, octets in (
-                            ("bad_record_mac", 20, lambda hand: hand.record(DATA, b"NOOP\r\n")[:-1] + b"\0\0"),
+                            ("bad_record_mac", 20, lambda hand: harness.changed(hand.record(DATA, b"NOOP\r\n"))),
                             ("record_overflow", 22, lambda hand: b"\x17\3\3\x48\1" + bytes(0x4801)),
                             ("decode_error", 50, lambda hand: b"\x17\4\3\0\x20" + bytes(32)),
                             ("unexpected_message", 10, lambda hand: hand.record(99, b"?")),

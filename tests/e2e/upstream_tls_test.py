@@ -981,7 +981,7 @@ class Truncated(Base):
             "the record but its last octet": lambda c, _: (c.socket.sendall(c.sealed(accepts)[:-1]), c.close()),
             "half of the record": lambda c, _: (c.socket.sendall(c.sealed(accepts)[:12]), c.close()),
             "a record that was changed": lambda c, _: (
-                c.socket.sendall(c.sealed(accepts)[:-1] + b"\0\0"), c.until_peer_closes()),
+                c.socket.sendall(harness.changed(c.sealed(accepts))), c.until_peer_closes()),
             "clear text": lambda c, _: (c.socket.sendall(accepts), c.until_peer_closes()),
             "close_notify before it": lambda c, _: (c.close_notify(), c.socket.sendall(accepts), c.close()),
         }
