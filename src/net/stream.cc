@@ -21,6 +21,15 @@ constexpr std::size_t most_sealed = 64 * 1024;
 // The least room in which sealing makes sense: a short reply with what its record adds.
 constexpr std::uint32_t seal_overhead = 64;
 
+// Moves `content` down to `to`. It may be of a password, so nothing of it stays behind.
+void join(char* to, std::string_view content) noexcept {
+  char* const from = to + (content.data() - to);
+  char* const end = from + content.size();
+  std::memmove(to, from, content.size());
+  char* const rest = std::max(from, to + content.size());
+  ::explicit_bzero(rest, static_cast<std::size_t>(end - rest));
+}
+
 // What the kernel's TLS says of a record that it can't open.
 constexpr bool no_record(int error) noexcept {
   return error == EBADMSG || error == EMSGSIZE || error == EINVAL;
@@ -220,26 +229,48 @@ void Stream::on_receive(int result, unsigned flags) {
 
 void Stream::open_records(const ring::Slice& data) {
   // The kernel has filled it, and it is in nobody else's hands yet.
-  std::span<char> wire(const_cast<char*>(data.data()), data.size());
+  char* const begin = const_cast<char*>(data.data());
+  std::span<char> wire(begin, data.size());
+  // What records hold lies apart, by their headers and tags. Small ones are moved together: a peer that sends
+  // an octet a record would else have the owner keep, and look at, thousands of pieces.
+  char* joined = begin;
+  std::size_t size = 0;
+  const auto deliver = [&] {
+    if (size > 0) owner_->stream_received(data.part(joined, std::exchange(size, 0)));
+    return !closing_ && !ending_ && !failed_;
+  };
   for (;;) {
     const UserRecords::Opened opened = secured_->user->open(wire);
     switch (opened.event) {
       case UserRecords::Event::want_input:
+        static_cast<void>(deliver());
         return;
-      case UserRecords::Event::data:
-        if (opened.data.data() >= data.data() && opened.data.data() < data.data() + data.size()) {
-          owner_->stream_received(data.part(opened.data.data(), opened.data.size()));
+      case UserRecords::Event::data: {
+        const std::string_view content = opened.data;
+        const bool within = content.data() >= begin && content.data() < begin + data.size();
+        if (within && size > 0 && content.size() <= memory_.text.block_size()) {
+          join(joined + size, content);
+          size += content.size();
+          break;
+        }
+        if (!deliver()) return;
+        if (within) {
+          joined = begin + (content.data() - begin);
+          size = content.size();
         } else {
-          deliver_copy(opened.data);
+          deliver_copy(content);
+          if (closing_ || ending_ || failed_) return;
         }
         break;
+      }
       case UserRecords::Event::end:
+        if (!deliver()) return;
         secured_->ended = ended_ = true;
         return owner_->stream_ended(0);
       case UserRecords::Event::failed:
+        if (!deliver()) return;
         return records_failed();
     }
-    if (closing_ || ending_ || failed_) return;
   }
 }
 
