@@ -144,7 +144,7 @@ struct Client::Transaction {
   // Time and size.
   std::uint64_t received = 0;  // octets from the client
   ring::Time body_start{};
-  ring::Time behind_since = ring::never;  // the upstream holds the client up since
+  ring::Time unhurried_since = ring::never;  // no octet of the message is waited for since
 };
 
 Client::Client(Worker& worker, ListenerContext& listener, int fd)
@@ -971,6 +971,8 @@ void Client::end_of_chunk() {
     transaction_.reset();
     return await_command();
   }
+  // From here to the next chunk it is not the client that is slow with the message.
+  if (t.unhurried_since == ring::never) t.unhurried_since = worker_.reactor().now();
   if (t.chunk_last && !t.chunk_finished && t.failure.empty()) {
     if (t.framing == Framing::octets) {
       relay_chunk({}, {}, true);
@@ -1318,12 +1320,12 @@ void Client::set_body_deadline() {
   const ring::Time now = worker_.reactor().now();
   if (t.body_start == ring::Time{}) t.body_start = now;
   if (upstream_is_behind()) {
-    if (t.behind_since == ring::never) t.behind_since = now;
+    if (t.unhurried_since == ring::never) t.unhurried_since = now;
     return no_deadline();
   }
-  if (t.behind_since != ring::never) {
-    t.body_start += now - t.behind_since;  // not the client's fault
-    t.behind_since = ring::never;
+  if (t.unhurried_since != ring::never) {
+    t.body_start += now - t.unhurried_since;  // not the client's fault
+    t.unhurried_since = ring::never;
   }
   ring::Time deadline = now + config.data_timeout;
   if (config.min_data_rate != 0) {

@@ -3,6 +3,7 @@
 
 import select
 import smtplib
+import threading
 
 import harness
 from harness import stuffed
@@ -578,6 +579,30 @@ class Chunking(harness.TestCase):
 
     def test_to_an_upstream_that_has_not(self):
         self.check(upstream_has_it=False)
+
+    def test_an_upstream_that_takes_its_time_for_a_chunk(self):
+        """It is not the client that is slow, nor is a client that thinks between two chunks."""
+        calm = threading.Event()
+
+        def slow(connection, usual):
+            calm.wait(1.5 * harness.TIMEOUT_SCALE)
+            connection.send(usual)
+
+        upstream = self.upstream({"bdat": slow}, extensions=("PIPELINING", "8BITMIME", "CHUNKING"))
+        proxy = self.ringmx([upstream], listeners=[{"data_timeout": harness.duration(1), "min_data_rate": "1MiB"}])
+        with proxy.client() as client:
+            client.ehlo()
+            client.begin()
+            client.send(b"BDAT 100\r\n" + b"x" * 98 + b"\r\n")
+            client.expect(250)
+            upstream.faults.clear()
+            calm.wait(1.2 * harness.TIMEOUT_SCALE)
+            client.send(b"BDAT 100 LAST\r\n" + b"x" * 50)
+            calm.wait(0.3 * harness.TIMEOUT_SCALE)
+            client.send(b"x" * 48 + b"\r\n")
+            client.expect(250)
+            client.quit()
+        self.assertEqual(upstream.accepted, [2 * (b"x" * 98 + b"\r\n")])
 
     def test_the_next_transaction_after_chunks(self):
         sink = self.sink()

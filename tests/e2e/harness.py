@@ -632,7 +632,7 @@ class ScriptedUpstream:
 
     `faults` maps a stage to what happens in place of the usual reply: a function of the connection
     and the usual reply (see the ones below). Stages: greeting, ehlo, helo, starttls, handshake (no reply
-    is due), xclient and auth (where `extensions` offer them), mail, rcpt, data, body (the first octets of a message are here, no reply is due), message
+    is due), xclient and auth (where `extensions` offer them), mail, rcpt, bdat, data, body (the first octets of a message are here, no reply is due), message
     (all of it is here), rset. A message is in `accepted` if, and only if, its 250 was sent.
 
     `tls` is an ssl.SSLContext: TLS from the start if `implicit_tls`, else by STARTTLS, which is offered
@@ -803,7 +803,7 @@ class ScriptedUpstream:
         if last:
             self.accepted.append(bytes(chunks))
             chunks.clear()
-        connection.send(b"250 2.0.0 Ok\r\n")
+        self._at(connection, "bdat", b"250 2.0.0 Ok\r\n")
 
 
 def closes(connection, _):
