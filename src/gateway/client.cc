@@ -883,7 +883,8 @@ void Client::message_ends(std::string_view text, Origin origin) {
 }
 
 void Client::end_transaction() {
-  const bool keeps = upstream_ != nullptr && upstream_->exclusive() && transaction_->chosen == nullptr;
+  const bool keeps = upstream_ != nullptr && upstream_->exclusive() && upstream_->at_rest() &&
+                     transaction_->chosen == nullptr;
   if (upstream_ != nullptr && !keeps) std::exchange(upstream_, nullptr)->release();
   transaction_.reset();
   facts_.transaction_ended();

@@ -311,7 +311,7 @@ void UpstreamConnection::send_copy(std::string_view bytes) {
 
 void UpstreamConnection::release() {
   lessee_ = nullptr;
-  if (!dialogue_.at_rest() || stream_.unsent() > 0) return drop();
+  if (!at_rest()) return drop();
   if (exclusive() || pool_.draining_) return quit();
   pool_.keep(*this);
 }
@@ -602,12 +602,19 @@ UpstreamPool::UpstreamPool(ring::Reactor& reactor, net::StreamMemory memory, net
 UpstreamPool::~UpstreamPool() = default;
 
 UpstreamConnection* UpstreamPool::take_idle(Lessee& lessee) {
-  if (idle_.empty()) return nullptr;
-  UpstreamConnection* connection = idle_.back();
-  idle_.pop_back();
-  connection->lease(lessee);
-  counters_.reused.add();
-  return connection;
+  while (!idle_.empty()) {
+    UpstreamConnection* connection = idle_.back();
+    // A part of a reply may have come that nobody has asked for.
+    if (!connection->at_rest()) {
+      connection->drop();
+      continue;
+    }
+    idle_.pop_back();
+    connection->lease(lessee);
+    counters_.reused.add();
+    return connection;
+  }
+  return nullptr;
 }
 
 UpstreamConnection* UpstreamPool::connect(Lessee& lessee) {

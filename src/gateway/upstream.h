@@ -76,6 +76,8 @@ class UpstreamConnection final : private net::Stream::Owner, private Handshake::
   // starts with await_message().
   void expect_message();
   void await_message();
+  // All is said, and all is answered.
+  [[nodiscard]] bool at_rest() const noexcept { return dialogue_.at_rest() && stream_.unsent() == 0; }
   [[nodiscard]] std::size_t outstanding() const noexcept { return dialogue_.outstanding(); }
   // Message bytes.
   void send(ring::Slice slice);

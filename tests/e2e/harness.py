@@ -640,14 +640,14 @@ class ScriptedUpstream:
     """
 
     def __init__(self, faults=None, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"),
-                 receive_buffer=None, tls=None, implicit_tls=False, tls_extensions=None):
+                 receive_buffer=None, tls=None, implicit_tls=False, tls_extensions=None, address=None):
         self.faults = dict(faults or {})
         self.extensions = extensions
         self.tls = tls
         self.implicit_tls = implicit_tls
         self.tls_extensions = extensions if tls_extensions is None else tls_extensions
         self.receive_buffer = receive_buffer  # of each socket; the kernel's choice grows
-        self.address = free_address()
+        self.address = address or free_address()
         self.accepted = []  # contents, as transmitted, dots un-stuffed
         self.connections = []
         self.begun = set()  # stages at which a fault is happening
@@ -694,7 +694,8 @@ class ScriptedUpstream:
                 connected, _ = listener.accept()
             except OSError:
                 return
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if connected.family != socket.AF_UNIX:
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = UpstreamConnection(self, connected, len(self.connections) + 1)
             self.connections.append(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()

@@ -382,6 +382,38 @@ class Body(harness.TestCase):
             client.expect(451, 421)
         self.assertEqual(upstream.accepted, [])
 
+    def test_refuses_before_it_has_all_and_takes_the_rest_for_commands(self):
+        """The rest never leaves, nor does another transaction on that connection."""
+        smuggled = b"MAIL FROM:<smuggled@example.test>\r\nRCPT TO:<victim@example.test>\r\n"
+        content = (b"x" * 76 + b"\r\n") * 5500 + smuggled
+
+        def refuses_early(connection, _):
+            sent.wait(harness.PATIENCE)
+            connection.send(b"552 5.3.4 Too big\r\n")
+            while True:
+                connection.line()
+
+        for reuse in (True, False):
+            address = f"unix:{harness.temporary_directory()}/mta"  # a socket whose buffer is small
+            upstream = self.upstream({"body": refuses_early}, address=address)
+            sent = threading.Event()
+            proxy = self.ringmx([{"address": address, "reuse": reuse}])
+            with self.subTest(reuse=reuse), proxy.client() as client:
+                client.ehlo()
+                client.begin()
+                client.command("DATA", 354)
+                before = proxy.metrics().total("ringmx_bytes_received_total", side="client")
+                client.send(content + b".\r\n")
+                harness.eventually(lambda: proxy.metrics().total("ringmx_bytes_received_total", side="client")
+                                   >= before + len(content) + 3, "ringmx to have it all")
+                sent.set()
+                client.expect(552)
+                upstream.faults.clear()
+                client.deliver(CONTENT)
+                client.quit()
+                self.assertEqual(upstream.accepted, [CONTENT])
+                self.assertFalse([line for line in upstream.connections[0].commands if b"smuggled" in line])
+
     def test_accepts_before_it_has_all(self):
         """250 while a part of the message still waits here can't be the word on that message."""
         size = 8_000_000
@@ -512,6 +544,38 @@ class Replies(harness.TestCase):
                     client.send(b"x\r\n.\r\n")
                     client.expect(451)
                 self.assertEqual(proxy.metrics().total("ringmx_upstream_lost_total", reason="bad_reply"), 1)
+
+    def test_silent_for_as_long_as_a_client_may_be(self):
+        """It is not the client that has been silent."""
+        upstream = self.upstream({"rcpt": is_silent})
+        patience = harness.duration(1)
+        proxy = self.ringmx([{"address": upstream.address, "command_timeout": patience}],
+                            listeners=[{"command_timeout": patience}])
+        with proxy.client() as client:
+            client.ehlo()
+            client.command("MAIL FROM:<sender@example.test>", 250)
+            for _ in range(2):
+                client.command("RCPT TO:<recipient@example.test>", 451)
+            client.command("NOOP", 250)
+            client.quit()
+
+    def test_says_half_a_reply_while_idle(self):
+        """Which would be the beginning of the next transaction's first."""
+        upstream = self.upstream()
+        proxy = self.ringmx([upstream])
+        with proxy.client() as client:
+            client.ehlo()
+            client.deliver(b"first\r\n")
+            half = b"250 2.1.0 "
+            received = proxy.metrics().total("ringmx_bytes_received_total", side="upstream") + len(half)
+            upstream.connections[-1].send(half)
+            harness.eventually(lambda: proxy.metrics().total("ringmx_bytes_received_total", side="upstream") >= received,
+                               "half a reply")
+            upstream.faults["mail"] = says(b"550 5.7.1 Not you\r\n")
+            client.command("MAIL FROM:<sender@example.test>", 250)
+            client.command("RCPT TO:<recipient@example.test>", 550)
+            client.quit()
+        self.assertEqual(len(upstream.connections), 2)
 
     def test_says_something_while_idle(self):
         """An idle connection that speaks is no longer idle, and not used again."""
