@@ -370,6 +370,8 @@ bool Client::process_command() {
     out_of_step(Violation::unauth_pipelining);
     return false;
   }
+  if (decision.action == Action::starttls && !worker_.may_shake_hands(listener_, stream_.fd()))
+    decision = session_.refuse(decision, replies::too_many_handshakes);
   data_refused_ = false;
   const bool in_exchange = session_.authenticating();
   session_.apply(decision);
@@ -571,7 +573,6 @@ void Client::act(const smtp::Decision& decision) {
       abort_transaction();
       return reply(decision.reply);
     case Action::starttls:
-      if (!worker_.may_shake_hands(listener_, stream_.fd())) return reply(replies::too_many_handshakes);
       abort_transaction();
       phase_ = Phase::starttls;
       set_deadline(listener_.config->handshake_timeout);
@@ -689,6 +690,7 @@ void Client::continue_acquiring() {
       if (upstream_ != nullptr && !will_do()) std::exchange(upstream_, nullptr)->release();
       if (upstream_ != nullptr) {
         phase_ = Phase::command;
+        set_deadline(listener_.config->command_timeout);
         return send_envelope();
       }
       t.tried.resize(count);
@@ -752,11 +754,24 @@ void Client::send_envelope() {
   }
 }
 
+// The client's time begins anew: the upstream's, which it has waited for, may be as long as its own.
 void Client::answer_pending(std::string_view text, Origin origin) {
   while (session_.recipients_pending() > 0) {
     session_.recipient_replied(false);
-    reply(text, origin);
+    if (!reply_to_recipient(text, origin)) return;
   }
+  set_deadline(listener_.config->command_timeout);
+}
+
+// False: one refusal too many, the session ends instead. The upstream counts them, but for all clients
+// together.
+bool Client::reply_to_recipient(std::string_view text, Origin origin) {
+  if (origin == Origin::upstream && text.front() == '5' && session_.refused_by_upstream()) {
+    reply_and_close(smtp::replies::too_many_errors, metrics::Close::errors);
+    return false;
+  }
+  reply(text, origin);
+  return true;
 }
 
 // The upstream, and with it what it knew of the envelope, is gone. If it had accepted a recipient
@@ -1048,7 +1063,7 @@ void Client::recipient_replied(const smtp::Reply& text) {
   if (text.intermediate()) return upstream_->reject();
   session_.recipient_replied(text.positive());
   if (text.positive()) worker_.counters().recipients_accepted.add();
-  reply(text.text, Origin::upstream);
+  if (!reply_to_recipient(text.text, Origin::upstream)) return;
   if (session_.recipients_pending() == 0) set_deadline(listener_.config->command_timeout);
   send_envelope();
 }

@@ -38,7 +38,9 @@
 // Limits. Errors and junk commands are counted apart and start anew with each message that reached
 // the upstream, as with Postfix: a session that delivers may last. 452 for too many recipients is no
 // error: RFC 5321 4.5.3.1.10 has the client send what was accepted and come back with the rest. An
-// empty BDAT and a repeated EHLO are junk: otherwise a client could send them for ever.
+// empty BDAT, a repeated EHLO and a STARTTLS that comes to nothing are junk: otherwise a client could send
+// them for ever. The upstream's 5xx to MAIL and RCPT are errors as well: it counts them too, but for it all
+// clients are one.
 //
 // AUTH. The command is held to the limit of the lines that follow it, and not to 512 octets as RFC 4954
 // section 4 has it: clients put tokens into it that are longer. A failure counts as an error, and towards a
@@ -398,6 +400,8 @@ bool Session::junk(const Decision& decision) const noexcept {
     case Verb::helo:
     case Verb::ehlo:
       return greeted();
+    case Verb::starttls:
+      return decision.action == Action::reply;  // the owner will not have it now
     case Verb::bdat:
       return decision.action == Action::bdat && decision.bdat.size == 0 && !decision.bdat.last;
     default:
@@ -481,6 +485,10 @@ void Session::recipient_replied(bool accepted) noexcept {
   } else {
     recipient_refused_ = true;
   }
+}
+
+bool Session::refused_by_upstream() noexcept {
+  return reached(++errors_, rules_->error_limit);
 }
 
 void Session::transaction_ended() noexcept {

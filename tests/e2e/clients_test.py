@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clients of every kind: what they send, and however they cut it, arrives as they meant it."""
 
+import itertools
 import select
 import smtplib
 import threading
@@ -288,6 +289,41 @@ class Replies(harness.TestCase):
             client.deliver()
             client.quit()
         self.assertEqual(len(upstream.accepted), 2)
+
+    def test_too_many_are_refused(self):
+        """Whoever guesses addresses gets no further than by what ringmx refuses itself."""
+        for stage, pipelined in itertools.product(("rcpt", "mail"), (False, True)):
+            upstream = self.upstream({stage: harness.says(b"550 5.1.1 No\r\n")})
+            proxy = self.ringmx([upstream], listeners=[{"error_limit": 7}])
+            with self.subTest(stage, pipelined=pipelined), proxy.client() as client:
+                client.ehlo()
+                client.command("MAIL FROM:<sender@example.test>", 250)
+                guesses = [b"RCPT TO:<%d@example.test>\r\n" % n for n in range(20)]
+                if pipelined:
+                    client.send(b"".join(guesses))
+                for guess in guesses[:7]:
+                    if not pipelined:
+                        client.send(guess)
+                    client.expect(550 if guess != guesses[6] else 421)
+                client.expect_close()
+                self.assertEqual(proxy.metrics().total("ringmx_connections_closed_total", reason="errors"), 1)
+
+    def test_a_message_makes_up_for_refusals(self):
+        upstream = self.upstream()
+        proxy = self.ringmx([upstream], listeners=[{"error_limit": 3}])
+        with proxy.client() as client:
+            client.ehlo()
+            for _ in range(4):
+                upstream.faults["rcpt"] = harness.says(b"550 5.1.1 No\r\n")
+                client.command("MAIL FROM:<sender@example.test>", 250)
+                for _ in range(2):
+                    client.command("RCPT TO:<nobody@example.test>", 550)
+                upstream.faults.clear()
+                client.command("RCPT TO:<recipient@example.test>", 250)
+                client.command("DATA", 354)
+                client.send(b"x\r\n.\r\n")
+                client.expect(250)
+            client.quit()
 
     def test_sender_refused(self):
         upstream = self.upstream({"mail": harness.says(b"550 5.7.1 Not you\r\n")})

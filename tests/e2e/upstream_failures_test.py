@@ -256,6 +256,24 @@ class Connecting(harness.TestCase):
             client.quit()
         self.assertEqual(len(sink.messages), 1)
 
+    def test_fail_over_to_an_idle_connection(self):
+        """The client's time runs there as everywhere."""
+        upstream = self.upstream()
+        proxy = self.ringmx([{"name": "none", "address": harness.free_address()},
+                             {"name": "mta", "address": upstream.address}],
+                            listeners=[{"upstreams": ["mta"]},
+                                       {"upstreams": ["none", "mta"], "command_timeout": harness.duration(1)}])
+        with proxy.client() as client:
+            client.ehlo()
+            client.deliver(CONTENT)
+        upstream.faults["mail"] = says(b"451 4.3.0 Later\r\n")
+        with proxy.client(1) as client:
+            client.ehlo()
+            client.command("MAIL FROM:<sender@example.test>", 250)
+            client.command("RCPT TO:<recipient@example.test>", 451)
+            client.expect(421)
+            client.expect_close()
+
     def test_an_upstream_without_ehlo(self):
         """It is spoken to as RFC 5321 3.2 says; if it refuses that too, it is none."""
         upstream = self.upstream({"ehlo": says(b"502 5.5.1 Not implemented\r\n")})

@@ -937,6 +937,18 @@ TEST(Session, ErrorLimit) {
   for (int i = 0; i < 1000; ++i) ASSERT_EQ(code(say(patient, "FOO")), "500");
 }
 
+TEST(Session, RefusalsOfTheUpstreamAreErrors) {
+  const SessionRules rules{.error_limit = 3};
+  Session session = in_state(rules, "accepted");
+  EXPECT_FALSE(session.refused_by_upstream());
+  EXPECT_EQ(say(session, "FOO").action, Action::reply);
+  EXPECT_EQ(session.decide(plain("FOO"), {}).action, Action::close);
+  EXPECT_TRUE(session.refused_by_upstream());
+  const SessionRules lenient{.error_limit = 0};
+  Session patient = in_state(lenient, "accepted");
+  for (int i = 0; i < 1000; ++i) ASSERT_FALSE(patient.refused_by_upstream());
+}
+
 TEST(Session, JunkLimit) {
   const SessionRules rules{.junk_command_limit = 4};
   for (const std::string_view junk : {"NOOP", "RSET", "VRFY a", "HELP", "HELO x", "EHLO x"}) {
@@ -952,6 +964,20 @@ TEST(Session, JunkLimit) {
   ASSERT_EQ(say(session, "BDAT 1").action, Action::bdat);
   EXPECT_EQ(session.decide(plain("BDAT 0 LAST"), ExtensionSet::all()).action, Action::bdat);
   EXPECT_EQ(session.decide(plain("BDAT 0"), ExtensionSet::all()).action, Action::close);
+
+  // A STARTTLS that the owner does not grant now.
+  constexpr std::string_view not_now = "454 4.7.0 Not now\r\n";
+  const SessionRules with_tls{.junk_command_limit = 3, .starttls = StartTls::optional};
+  Session eager = in_state(with_tls, "ready");
+  for (int i = 0; i < 2; ++i) {
+    const Decision refused = eager.refuse(eager.decide(plain("STARTTLS"), ExtensionSet::all()), not_now);
+    ASSERT_EQ(refused.reply, not_now);
+    eager.apply(refused);
+    ASSERT_EQ(say(eager, "MAIL FROM:<a@b>").action, i == 0 ? Action::mail : Action::reply);
+  }
+  const Decision last = eager.refuse(eager.decide(plain("STARTTLS"), ExtensionSet::all()), not_now);
+  EXPECT_EQ(last.action, Action::close);
+  EXPECT_EQ(last.reply, replies::too_much_junk);
 }
 
 TEST(Session, AMessageMakesUpForErrorsAndJunk) {

@@ -90,9 +90,9 @@ class Session {
   // line. Changes nothing. Not to be asked while a message is on its way, from apply() of a data or
   // of the last bdat to transaction_ended(): what follows may be message, not command.
   [[nodiscard]] Decision decide(const Line& line, ExtensionSet offered) const noexcept;
-  // `decision`, mail, rcpt, data, bdat, auth or auth_response, if the owner will not have it: `reply` (4xx or
-  // 5xx, wire form; it must outlive the act) instead. A 5xx counts as an error like others, and the last one
-  // that may be is 421. The octets of a BDAT are consumed all the same.
+  // `decision`, mail, rcpt, data, bdat, auth, auth_response or starttls, if the owner will not have it:
+  // `reply` (4xx or 5xx, wire form; it must outlive the act) instead. A 5xx counts as an error like others,
+  // and the last one that may be is 421. The octets of a BDAT are consumed all the same.
   [[nodiscard]] Decision refuse(const Decision& decision, std::string_view reply) const noexcept;
   // The owner acts on `decision`. One that ends or begins a transaction (greet.., mail, rset,
   // starttls) may have to wait for the recipients_pending(): their replies would be taken for those of the
@@ -110,6 +110,9 @@ class Session {
 
   // The upstream's word on the oldest RCPT that has none yet. Requires recipients_pending() > 0.
   void recipient_replied(bool accepted) noexcept;
+  // With 5xx, to that RCPT or to its MAIL: an error as others. True: one too many; the session is to end with
+  // replies::too_many_errors instead.
+  [[nodiscard]] bool refused_by_upstream() noexcept;
   // The upstream refused DATA, or the message is over (accepted, refused or failed): back to the
   // state after EHLO.
   void transaction_ended() noexcept;
