@@ -242,6 +242,7 @@ void Client::process() {
   }
   processing_ = false;
   if (phase_ == Phase::ending) return;
+  assert(phase_ != Phase::command || timer_.deadline() != ring::never);  // nobody may stay for good
   const bool waits_for_client = phase_ == Phase::greeting || phase_ == Phase::body ||
                                 phase_ == Phase::chunk || phase_ == Phase::starttls ||
                                 (phase_ == Phase::command && session_.recipients_pending() == 0);
