@@ -412,6 +412,10 @@ void Connection::advance(std::string_view& wire) {
   input_ = wire;
   const int result = server_ ? wolfSSL_accept(ssl_.get()) : wolfSSL_connect(ssl_.get());
   wire = std::exchange(input_, {});
+  // wolfSSL adds the CAs of a chain to those of the context, that all its connections share: also one that
+  // verify() has let pass although it is forged. A chain is judged within one call, and after it each
+  // connection is to find what was configured.
+  wolfSSL_CertManagerUnloadIntermediateCerts(wolfSSL_CTX_GetCertManager(wolfSSL_get_SSL_CTX(ssl_.get())));
   if (result == WOLFSSL_SUCCESS) {
     finish();
     return;

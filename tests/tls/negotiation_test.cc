@@ -439,6 +439,17 @@ TEST(Upstream, MayBeCalledOtherwise) {
   EXPECT_EQ("mx.example.org", pair.server.facts().name);
 }
 
+TEST(Upstream, IsNotVerifiedByWhatAnotherHasShown) {
+  const auto client = client_context();
+  tls::CertificateSource alone = source("p256");
+  alone.certificate.text = tls::pem_blocks(source("p256").certificate.text, "CERTIFICATE").at(0);
+  const auto server = server_context(material({std::move(alone)}));
+  EXPECT_TRUE(Pair(server_context(material("p256")), client).handshake());
+  Pair pair(server, client);
+  EXPECT_FALSE(pair.handshake());
+  EXPECT_EQ(Reason::unknown_ca, pair.client.failure().reason) << pair.client.failure().text;
+}
+
 TEST(Upstream, IsAFactEvenIfNobodyVerifies) {
   ClientSettings settings;
   settings.verify = ClientSettings::Verify::none;
@@ -452,16 +463,29 @@ TEST(Upstream, IsAFactEvenIfNobodyVerifies) {
 
 class ClientCertificate : public testing::TestWithParam<Version> {
  protected:
-  std::unique_ptr<Pair> pair(ClientCertificates mode, const char* own) {
-    ServerSettings server;
-    server.client_certificates = mode;
+  static std::shared_ptr<const tls::ServerContext> server(ClientCertificates mode) {
+    ServerSettings settings;
+    settings.client_certificates = mode;
+    return server_context(material({source("p256")}, mode == ClientCertificates::none ? "" : "root.pem"),
+                          settings);
+  }
+  static std::unique_ptr<Pair> pair(std::shared_ptr<const tls::ServerContext> server,
+                                    const tls::Material* own) {
     ClientSettings client;
     client.minimum = client.maximum = GetParam();
-    const auto certificate = own != nullptr ? material(own) : nullptr;
-    return std::make_unique<Pair>(
-        server_context(material({source("p256")}, mode == ClientCertificates::none ? "" : "root.pem"),
-                       server),
-        client_context(client, "root.pem", certificate.get()));
+    return std::make_unique<Pair>(std::move(server), client_context(client, "root.pem", own));
+  }
+  static std::unique_ptr<Pair> pair(ClientCertificates mode, const char* own) {
+    return pair(server(mode), own != nullptr ? material(own).get() : nullptr);
+  }
+  static std::shared_ptr<const tls::Material> leaf_alone(const char* name) {
+    tls::CertificateSource alone = source(name);
+    alone.certificate.text = tls::pem_blocks(source(name).certificate.text, "CERTIFICATE").at(0);
+    return material({std::move(alone)});
+  }
+  static bool verified(const std::unique_ptr<Pair>& pair) {
+    EXPECT_TRUE(pair->handshake()) << pair->server.failure().text << pair->client.failure().text;
+    return pair->server.facts().certificate && pair->server.facts().certificate->verified;
   }
 };
 
@@ -493,6 +517,43 @@ TEST_P(ClientCertificate, MayBeAnybodysIfItIsOnlyRequested) {
     ASSERT_TRUE(pair->handshake()) << pair->server.failure().text;
     ASSERT_TRUE(pair->server.facts().certificate.has_value());
     EXPECT_FALSE(pair->server.facts().certificate->verified);
+  }
+}
+
+// One has the client's key, and has made a CA that names the root as its issuer.
+TEST_P(ClientCertificate, OfAForgedCaIsNeverVerified) {
+  const auto context = server(ClientCertificates::request);
+  EXPECT_FALSE(verified(pair(context, leaf_alone("forged").get())));
+  EXPECT_FALSE(verified(pair(context, material("forged").get())));
+  EXPECT_FALSE(verified(pair(context, leaf_alone("forged").get())));
+  EXPECT_FALSE(verified(pair(context, material("forged").get())));
+
+  // Nor while the one that has shown the CA is not through.
+  const auto slow = pair(context, material("forged").get());
+  deliver(slow->client, slow->server);
+  deliver(slow->server, slow->client);
+  std::string_view flight = slow->client.output();
+  flight.remove_suffix(1);
+  ASSERT_EQ(Progress::want_input, slow->server.feed(flight));
+  ASSERT_TRUE(slow->server.facts().certificate.has_value());
+  EXPECT_FALSE(verified(pair(context, leaf_alone("forged").get())));
+
+  EXPECT_TRUE(verified(pair(context, material("client").get())));
+  const auto strict = pair(server(ClientCertificates::require), material("forged").get());
+  EXPECT_FALSE(strict->handshake());
+  EXPECT_EQ(Reason::bad_certificate, strict->server.failure().reason) << strict->server.failure().text;
+}
+
+// Whether a client is verified hangs on what it shows itself.
+TEST_P(ClientCertificate, IsNotVerifiedByWhatAnotherHasShown) {
+  for (const ClientCertificates mode : {ClientCertificates::request, ClientCertificates::require}) {
+    const auto context = server(mode);
+    EXPECT_TRUE(verified(pair(context, material("client").get())));
+    const auto alone = pair(context, leaf_alone("client").get());
+    EXPECT_EQ(mode == ClientCertificates::request, alone->handshake());
+    ASSERT_TRUE(alone->server.facts().certificate.has_value());
+    EXPECT_FALSE(alone->server.facts().certificate->verified);
+    EXPECT_TRUE(verified(pair(context, material("client").get())));
   }
 }
 
