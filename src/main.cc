@@ -138,7 +138,7 @@ class Core {
           Core& core = *static_cast<Core*>(context);
           if (message == drain_message) core.worker_.drain(core.drained_);
           if (message == stop_message) core.stop();
-          if (message == reload_message) core.worker_.use(*core.material_.get());
+          if (message == reload_message) core.reload();
         },
         this);
   }
@@ -154,6 +154,13 @@ class Core {
   }
 
  private:
+  void reload() {
+    try {
+      worker_.use(*material_.get());
+    } catch (const std::exception& e) {
+      log(std::string("a reactor keeps the old certificates and ticket keys: ") + e.what());
+    }
+  }
   void stop() {
     if (admin_) {
       admin_->close([this] { reactor_.stop(); });

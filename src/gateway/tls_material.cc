@@ -2,6 +2,8 @@
 #include "gateway/tls_material.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <exception>
 #include <utility>
 
 #include "tls/load.h"
@@ -33,6 +35,7 @@ LoadedTlsMaterial load_tls_material(const config::Config& config, const tls::Tic
     tls::LoadedCas cas = tls::load_cas(config::client_settings(config, part));
     to.back() = std::move(cas.cas);
     add(loaded.errors, cas.errors);
+    add(loaded.warnings, cas.warnings);
   };
   for (const config::Upstream& upstream : config.upstreams) load_cas(material->upstream_cas, upstream);
   for (const config::Service& service : config.services) load_cas(material->service_cas, service);
@@ -42,8 +45,35 @@ LoadedTlsMaterial load_tls_material(const config::Config& config, const tls::Tic
     material->ticket_keys = std::move(keys.keys);
     add(loaded.errors, keys.errors);
   }
-  if (loaded.errors.empty()) loaded.material = std::move(material);
+  if (!loaded.errors.empty()) return loaded;
+  // What the checks have let pass is to fail here, not on the cores.
+  try {
+    make_tls_contexts(config, *material);
+    loaded.material = std::move(material);
+  } catch (const std::exception& e) {
+    loaded.errors.emplace_back(e.what());
+  }
   return loaded;
+}
+
+TlsContexts make_tls_contexts(const config::Config& config, const TlsMaterial& material) {
+  TlsContexts contexts;
+  for (std::size_t i = 0; i < config.listeners.size(); ++i) {
+    auto& context = contexts.listeners.emplace_back();
+    if (material.listeners[i] == nullptr) continue;
+    context = std::make_shared<const tls::ServerContext>(
+        material.listeners[i], config::server_settings(config, config.listeners[i]), material.ticket_keys);
+  }
+  const auto add = [&](auto& to, const auto& part, const std::string& cas) {
+    auto& context = to.emplace_back();
+    if (part.uses_tls())
+      context = std::make_shared<const tls::ClientContext>(config::client_settings(config, part), cas);
+  };
+  for (std::size_t i = 0; i < config.upstreams.size(); ++i)
+    add(contexts.upstreams, config.upstreams[i], material.upstream_cas[i]);
+  for (std::size_t i = 0; i < config.services.size(); ++i)
+    add(contexts.services, config.services[i], material.service_cas[i]);
+  return contexts;
 }
 
 }  // namespace ringmx::gateway

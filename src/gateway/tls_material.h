@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "tls/context.h"
 #include "tls/material.h"
 #include "tls/ticket_keys.h"
 
@@ -29,5 +30,14 @@ struct LoadedTlsMaterial {
 // process, so that tickets outlive a reload.
 [[nodiscard]] LoadedTlsMaterial load_tls_material(const config::Config& config,
                                                   const tls::TicketKeys::Secret& secret);
+
+// What a core makes of them for itself. In the order of the configuration; null: no TLS.
+struct TlsContexts {
+  std::vector<std::shared_ptr<const tls::ServerContext>> listeners;
+  std::vector<std::shared_ptr<const tls::ClientContext>> upstreams;
+  std::vector<std::shared_ptr<const tls::ClientContext>> services;
+};
+// Throws std::runtime_error.
+TlsContexts make_tls_contexts(const config::Config& config, const TlsMaterial& material);
 
 }  // namespace ringmx::gateway

@@ -138,22 +138,13 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
 Worker::~Worker() = default;
 
 void Worker::use(const TlsMaterial& material) {
-  for (std::size_t i = 0; i < listeners_.size(); ++i) {
-    if (material.listeners[i] == nullptr) continue;
-    listeners_[i].tls = std::make_shared<const tls::ServerContext>(
-        material.listeners[i], config::server_settings(config_, config_.listeners[i]), material.ticket_keys);
-  }
+  TlsContexts contexts = make_tls_contexts(config_, material);
+  for (std::size_t i = 0; i < listeners_.size(); ++i) listeners_[i].tls = std::move(contexts.listeners[i]);
   for (std::size_t i = 0; i < pools_.size(); ++i) {
-    const config::Upstream& upstream = config_.upstreams[i];
-    if (!upstream.uses_tls()) continue;
-    pools_[i]->use(std::make_shared<const tls::ClientContext>(config::client_settings(config_, upstream),
-                                                              material.upstream_cas[i]));
+    if (contexts.upstreams[i]) pools_[i]->use(std::move(contexts.upstreams[i]));
   }
   for (std::size_t i = 0; i < services_.size(); ++i) {
-    const config::Service& service = config_.services[i];
-    if (!service.uses_tls()) continue;
-    services_[i]->use(std::make_shared<const tls::ClientContext>(config::client_settings(config_, service),
-                                                                 material.service_cas[i]));
+    if (contexts.services[i]) services_[i]->use(std::move(contexts.services[i]));
   }
 }
 

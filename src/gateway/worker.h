@@ -64,7 +64,8 @@ class Worker final : private net::Acceptor::Owner, private UpstreamPool::Owner, 
          const Offload& offload);
   ~Worker() override;
 
-  // New certificates and keys, for the handshakes from here on.
+  // New certificates and keys, for the handshakes from here on. Throws std::runtime_error, and the old ones
+  // stay.
   void use(const TlsMaterial& material);
 
   void start();

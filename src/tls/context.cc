@@ -88,6 +88,13 @@ void use_certificate(WOLFSSL_CTX* context, const Material::Certificate& certific
   }
 }
 
+// The CAs to verify with.
+void trust(WOLFSSL_CTX* context, std::string_view cas) {
+  need(wolfSSL_CTX_load_verify_buffer(context, octets(cas), static_cast<long>(cas.size()),
+                                      WOLFSSL_FILETYPE_PEM) == WOLFSSL_SUCCESS,
+       "no CA certificate can be used");
+}
+
 bool contains_any(const Numbers& numbers, std::initializer_list<unsigned> wanted) {
   return std::any_of(wanted.begin(), wanted.end(), [&](unsigned n) { return numbers.contains(n); });
 }
@@ -214,12 +221,7 @@ ServerContext::ServerContext(std::shared_ptr<const Material> material, const Ser
     WolfContext context = make_context(wolfTLS_server_method(), all_ciphers, all_groups);
     set_minimum(context.get(), minimum_);
     use_certificate(context.get(), certificate);
-    if (client_certificates_ != ClientCertificates::none) {
-      need(wolfSSL_CTX_load_verify_buffer(context.get(), octets(material_->client_cas()),
-                                          static_cast<long>(material_->client_cas().size()),
-                                          WOLFSSL_FILETYPE_PEM) == WOLFSSL_SUCCESS,
-           "client CAs");
-    }
+    if (client_certificates_ != ClientCertificates::none) trust(context.get(), material_->client_cas());
     if (ticket_keys_ == nullptr) {
       wolfSSL_CTX_no_ticket_TLSv13(context.get());
     } else {
@@ -295,17 +297,7 @@ ClientContext::ClientContext(const ClientSettings& settings, std::string_view ca
       key_shares_.push_back(Group::x25519);
     }
   }
-  if (verifies_) {
-    bool any = false;
-    for (const std::string_view block : pem_blocks(cas, "CERTIFICATE")) {
-      const bool loaded =
-          wolfSSL_CTX_load_verify_buffer(context_.get(), octets(block), static_cast<long>(block.size()),
-                                         WOLFSSL_FILETYPE_PEM) == WOLFSSL_SUCCESS;
-      need(loaded || settings.verify == ClientSettings::Verify::system_cas, "a CA certificate can't be used");
-      any = any || loaded;
-    }
-    need(any, "no CA certificate");
-  }
+  if (verifies_) trust(context_.get(), cas);
   if (own != nullptr) use_certificate(context_.get(), own->certificates().front());
 }
 

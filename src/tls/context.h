@@ -57,8 +57,8 @@ class ServerContext {
 
 class ClientContext {
  public:
-  // `cas` is PEM, for verification; of the system's CAs those that wolfSSL can't read are left out. `own` has
-  // the certificate to show if the server asks for one, its first. Throws std::runtime_error.
+  // `cas` is PEM, for verification (load_cas). `own` has the certificate to show if the server asks for one,
+  // its first. Throws std::runtime_error.
   ClientContext(const ClientSettings& settings, std::string_view cas, const Material* own = nullptr);
 
   // For Connection.

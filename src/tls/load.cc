@@ -75,17 +75,27 @@ LoadedCas load_cas(const ClientSettings& settings) {
   LoadedCas loaded;
   if (settings.verify == ClientSettings::Verify::ca_file) {
     if (auto text = read(settings.ca_file, loaded.errors)) {
-      std::string error = check_cas({settings.ca_file, *text});
-      if (!error.empty()) loaded.errors.push_back(std::move(error));
-      loaded.cas = std::move(*text);
+      CheckedCas checked = check_cas({settings.ca_file, std::move(*text)});
+      if (!checked.error.empty()) loaded.errors.push_back(std::move(checked.error));
+      loaded.warnings = std::move(checked.warnings);
+      loaded.cas = std::move(checked.cas);
     }
   } else if (settings.verify == ClientSettings::Verify::system_cas) {
     for (const char* path : system_cas) {
       std::vector<std::string> ignored;
-      if (auto text = read(path, ignored)) {
-        loaded.cas = std::move(*text);
-        return loaded;
+      auto text = read(path, ignored);
+      if (!text) continue;
+      CheckedCas checked = check_cas({path, std::move(*text)});
+      // Whoever made the file knows better than to hear of each.
+      if (checked.usable == 0) {
+        loaded.errors.push_back(std::move(checked.error));
+      } else if (checked.usable < checked.count) {
+        loaded.warnings.push_back(std::string(path) + ": " + std::to_string(checked.count - checked.usable) +
+                                  " of the system's " + std::to_string(checked.count) +
+                                  " CA certificates can't be used, and are left out");
       }
+      loaded.cas = std::move(checked.cas);
+      return loaded;
     }
     loaded.errors.emplace_back(
         "the system has no CA certificates to verify upstreams with; install ca-certificates, or name a CA "

@@ -17,6 +17,7 @@ CheckedMaterial load_material(const ServerSettings& settings);
 struct LoadedCas {
   std::string cas;  // PEM; empty where nothing is verified
   std::vector<std::string> errors;
+  std::vector<std::string> warnings;
 };
 LoadedCas load_cas(const ClientSettings& settings);
 

@@ -58,6 +58,26 @@ std::string join(const std::vector<std::string_view>& blocks) {
   return text;
 }
 
+// Of a CA that wolfSSL does not take.
+std::string why_not(int error) {
+  switch (error) {
+    case ASN_AFTER_DATE_E:
+      return "it has expired";
+    case ASN_BEFORE_DATE_E:
+      return "it is not valid yet; is the clock right?";
+    case RSA_KEY_SIZE_E:
+    case ECC_KEY_SIZE_E:
+      return "its key is too small";
+    case ASN_UNKNOWN_OID_E:
+      return "its key or its signature is of a kind that is not known here";
+    default:
+      break;
+  }
+  const char* const text = wolfSSL_ERR_reason_error_string(static_cast<unsigned long>(error));
+  return "wolfSSL does not take it (" + std::string(text != nullptr ? text : "") + ", " +
+         std::to_string(error) + ")";
+}
+
 // Checks one chain and key. Returns what is wrong, with the file in front, or nothing.
 std::string check(const CertificateSource& source, std::int64_t now, Material::Certificate& certificate,
                   std::vector<std::string>& warnings) {
@@ -148,18 +168,46 @@ std::vector<std::string_view> pem_blocks(std::string_view text, std::string_view
   return blocks;
 }
 
-std::string check_cas(const Pem& cas) {
+CheckedCas check_cas(const Pem& cas) {
+  CheckedCas checked;
   const auto blocks = pem_blocks(cas.text, "CERTIFICATE");
-  if (blocks.empty())
-    return cas.path + ": there is no CA certificate in it; it takes PEM (BEGIN CERTIFICATE)";
+  checked.count = blocks.size();
+  if (blocks.empty()) {
+    checked.error = cas.path + ": there is no CA certificate in it; it takes PEM (BEGIN CERTIFICATE)";
+    return checked;
+  }
+  const std::unique_ptr<WOLFSSL_CTX, Free> trial(wolfSSL_CTX_new(wolfTLS_client_method()));
+  if (!trial) {
+    checked.error = cas.path + ": out of memory";
+    return checked;
+  }
+  std::vector<std::string_view> usable;
   for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const std::string number =
+        cas.path + ": CA certificate " + std::to_string(i + 1) + " of " + std::to_string(blocks.size());
     const auto der = decode(blocks[i]);
-    if (!der || !parse_certificate(*der)) {
-      return cas.path + ": CA certificate " + std::to_string(i + 1) +
-             " can't be decoded; is the file complete?";
+    const auto view = der ? parse_certificate(*der) : std::nullopt;
+    if (!view) {
+      if (checked.error.empty()) checked.error = number + " can't be decoded; is the file complete?";
+      continue;
+    }
+    const int result = wolfSSL_CTX_load_verify_buffer(trial.get(), octets(*der),
+                                                      static_cast<long>(der->size()), WOLFSSL_FILETYPE_ASN1);
+    if (result == WOLFSSL_SUCCESS) {
+      usable.push_back(blocks[i]);
+    } else {
+      checked.warnings.push_back(number + " (" + distinguished_name(view->subject) +
+                                 ") is left out: " + why_not(result));
     }
   }
-  return {};
+  if (usable.empty() && checked.error.empty()) {
+    checked.error = cas.path +
+                    ": none of its CA certificates can be used; name a file with one that is valid, "
+                    "and has an RSA or ECDSA key";
+  }
+  checked.usable = usable.size();
+  checked.cas = join(usable);
+  return checked;
 }
 
 Material::Certificate::~Certificate() {
@@ -190,9 +238,10 @@ struct MaterialBuilder {
     }
     if (sources.empty()) checked.errors.emplace_back("there is no certificate; TLS can't be offered without");
     if (!client_cas.path.empty() || !client_cas.text.empty()) {
-      std::string error = check_cas(client_cas);
-      if (!error.empty()) checked.errors.push_back(std::move(error));
-      material->client_cas_ = client_cas.text;
+      CheckedCas cas = check_cas(client_cas);
+      if (!cas.error.empty()) checked.errors.push_back(std::move(cas.error));
+      std::move(cas.warnings.begin(), cas.warnings.end(), std::back_inserter(checked.warnings));
+      material->client_cas_ = std::move(cas.cas);
     }
     if (!checked.errors.empty()) return checked;
     if (material->defaults_.empty()) material->defaults_.push_back(0);

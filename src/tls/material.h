@@ -68,8 +68,16 @@ struct CheckedMaterial {
 CheckedMaterial check_material(std::vector<CertificateSource> sources, const Pem& client_cas,
                                std::int64_t now);
 
-// A bundle of CAs: what is wrong with it, or nothing.
-std::string check_cas(const Pem& cas);
+// A bundle of CAs. Who has expired, or has a key that is not for verification here, is left out: wolfSSL does
+// not take it.
+struct CheckedCas {
+  std::string cas;                    // PEM of those that can be used
+  std::string error;                  // one can't be decoded, or none can be used
+  std::vector<std::string> warnings;  // one for each that was left out
+  std::size_t count = 0;
+  std::size_t usable = 0;
+};
+CheckedCas check_cas(const Pem& cas);
 
 // The blocks of PEM whose label ends so ("CERTIFICATE", "PRIVATE KEY"), each a view into `text`.
 std::vector<std::string_view> pem_blocks(std::string_view text, std::string_view label);

@@ -27,7 +27,7 @@ CheckedMaterial load_material(const ServerSettings&) {
   return {nullptr, {why}, {}};
 }
 LoadedCas load_cas(const ClientSettings&) {
-  return {{}, {why}};
+  return {{}, {why}, {}};
 }
 LoadedTicketKeys load_ticket_keys(const Tickets&, const TicketKeys::Secret&) {
   return {nullptr, {why}};

@@ -1530,6 +1530,61 @@ class Certificates(TestCase):
         self.reload("ringmx: reloaded certificates and ticket keys")
         harness.eventually(lambda: self.shown(0) == leaf("rsa"), "the newest certificate")
 
+    def test_cas_that_can_not_be_used(self):
+        """Are left out; and if there are no others, nothing changes."""
+        folder = harness.temporary_directory()
+        cas = folder / "ca.pem"
+
+        def write(*names):
+            cas.write_bytes(b"".join((CERTIFICATES / f"{name}.pem").read_bytes() for name in names))
+
+        verifies = {"verify": "ca_file", "ca_file": str(cas), "tls_name": NAME}
+        service = {"name": "s", "address": f"https://{harness.free_address()}/auth", "steps": "auth", **verifies}
+        asks = {"client_certificates": "request", "client_ca_file": str(cas)}
+        left_out = f"ringmx: warning: {cas}: CA certificate %d of %d (CN=%s Root) is left out: "
+        none = f"ringmx: {cas}: none of its CA certificates can be used; "
+        for place, listener, upstreams, services in (
+                ("listener", asks, [], []),
+                ("upstream", {}, [{"address": harness.free_address(), "starttls": "required", **verifies}], []),
+                ("service", {"services": ["s"], "auth": ["plain"]}, [], [service])):
+            with self.subTest(place):
+                write("expired_ca", "root")
+                sinks = {"upstreams": ["mta0"]}
+                proxy = self.start({**STARTTLS, **sinks, **listener}, upstreams=[self.sink_, *upstreams],
+                                   services=services, server={"reactors": 2})
+
+                def says(*lines, since=0):
+                    return [[line for line in proxy.errors[since:] if line.startswith(start)] for start in lines]
+
+                self.assertEqual([len(said) for said in says(left_out % (1, 2, "Expired"))], [1])
+                for usable, names in ((True, ("root", "ed25519_ca", "expired_ca")), (False, ("expired_ca",)),
+                                      (False, ("ed25519_ca",)), (False, ("expired_ca", "ed25519_ca")), (True, ("root",))):
+                    write(*names)
+                    since = len(proxy.errors)
+                    self.reload("ringmx: reloaded certificates and ticket keys" if usable else
+                                "ringmx: SIGHUP: the certificates and ticket keys stay as they were")
+                    for n, name in enumerate(names, 1):
+                        if name != "root":
+                            kind = {"expired_ca": "Expired", "ed25519_ca": "Ed25519"}[name]
+                            self.assertEqual([len(said) for said in says(left_out % (n, len(names), kind), since=since)], [1])
+                    self.assertEqual([len(said) for said in says(none, since=since)], [0 if usable else 1])
+                    for source in range(1, 9):  # each reactor has its turn
+                        self.serves(0, source=f"127.0.0.{source}",
+                                    context=client_context(certificate="client"))
+                write("ed25519_ca")
+                status, _, errors = harness.run([harness.RINGMX, "check", "--config", proxy.config])
+                self.assertEqual(status, 1)
+                self.assertIn(left_out % (1, 1, "Ed25519"), errors)
+                self.assertIn(none, errors)
+                write("ed25519_ca", "root")
+                status, output, errors = harness.run([harness.RINGMX, "check", "--config", proxy.config])
+                self.assertEqual((status, output.splitlines()[0]), (0, f"{proxy.config}: ok"))
+                self.assertIn(left_out % (1, 2, "Ed25519"), errors)
+                write("expired_ca")
+                status, _, errors = harness.run([harness.RINGMX, "run", "--config", proxy.config])
+                self.assertEqual(status, 1)
+                self.assertIn(none, errors)
+
     def test_check(self):
         folder = harness.temporary_directory()
         config = folder / "ringmx.toml"

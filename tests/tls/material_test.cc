@@ -122,6 +122,34 @@ TEST(Material, ChecksClientCas) {
       check_material({source("p256")}, {"ca.pem", ""}, now).errors.at(0).find("ca.pem: there is no CA"));
 }
 
+TEST(Material, LeavesOutCasThatCanNotBeUsed) {
+  const std::string bad = read_file("expired_ca.pem") + read_file("ed25519_ca.pem");
+  const CheckedMaterial some = check_material({source("p256")}, {"ca.pem", bad + read_file("root.pem")}, now);
+  ASSERT_NE(nullptr, some.material);
+  const auto blocks = tls::pem_blocks(some.material->client_cas(), "CERTIFICATE");
+  ASSERT_EQ(1U, blocks.size());
+  EXPECT_EQ(tls::pem_blocks(read_file("root.pem"), "CERTIFICATE").at(0), blocks[0]);
+  ASSERT_EQ(2U, some.warnings.size());
+  EXPECT_EQ("ca.pem: CA certificate 1 of 3 (CN=Expired Root) is left out: it has expired", some.warnings[0]);
+  EXPECT_NE(std::string::npos,
+            some.warnings[1].find("ca.pem: CA certificate 2 of 3 (CN=Ed25519 Root) is left out"));
+  // A file that was cut off is not what was meant.
+  EXPECT_NE(std::string::npos,
+            tls::check_cas({"ca.pem", read_file("root.pem") +
+                                          "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"})
+                .error.find("CA certificate 2 of 2 can't be decoded"));
+
+  for (const std::string& none : {read_file("expired_ca.pem"), read_file("ed25519_ca.pem"), bad}) {
+    const CheckedMaterial checked = check_material({source("p256")}, {"ca.pem", none}, now);
+    EXPECT_EQ(nullptr, checked.material);
+    EXPECT_NE(std::string::npos,
+              checked.errors.at(0).find("ca.pem: none of its CA certificates can be used"));
+    const tls::CheckedCas cas = tls::check_cas({"ca.pem", none});
+    EXPECT_EQ("", cas.cas);
+    EXPECT_EQ(checked.errors.at(0), cas.error);
+  }
+}
+
 TEST(Load, SaysWhichFileIsMissing) {
   const std::string folder = std::string(RINGMX_CERTIFICATES) + "/";
   tls::ServerSettings settings;
