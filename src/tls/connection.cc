@@ -101,6 +101,7 @@ Cause cause_of(int error) {
     case MAX_CHAIN_ERROR:
     case UNSUPPORTED_CERTIFICATE:
     case RSA_KEY_SIZE_E:
+    case WC_KEY_SIZE_E:
     case ECC_KEY_SIZE_E:
     case KEYUSE_SIGNATURE_E:
     case KEYUSE_ENCIPHER_E:
@@ -188,11 +189,14 @@ struct Connection::Callbacks {
     auto* const self = static_cast<Connection*>(store->userCtx);
     if (good == 0 && self->verify_error_ == 0) self->verify_error_ = store->error;
     if (store->totalCerts > 0) self->present(store->certs[0].buffer, store->certs[0].length);
-    const bool lenient = self->server_ ? self->server_->client_certificates() == ClientCertificates::request
-                                       : !self->client_->verifies();
-    return good != 0 || lenient ? 1 : 0;
+    return good != 0 || self->lets_in_anybody() ? 1 : 0;
   }
 };
+
+// Whatever certificate they show.
+bool Connection::lets_in_anybody() const {
+  return server_ ? server_->client_certificates() == ClientCertificates::request : !client_->verifies();
+}
 
 void Connection::present(const unsigned char* der, std::size_t size) {
   if (!facts_.certificate) {
@@ -477,7 +481,8 @@ void Connection::fail_by_wolfssl(int error) {
     failure_.alert = alert;
     return;
   }
-  const Cause cause = cause_of(verify_error_ != 0 && facts_.certificate ? verify_error_ : error);
+  const bool refused = verify_error_ != 0 && facts_.certificate && !lets_in_anybody();
+  const Cause cause = cause_of(refused ? verify_error_ : error);
   const bool sent = history.last_tx.code >= 0;
   has_sent_ = has_sent_ || sent;
   const char* const text = wolfSSL_ERR_reason_error_string(static_cast<unsigned long>(error));

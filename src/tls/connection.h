@@ -125,6 +125,7 @@ class Connection {
   void begin(const ClientHello& hello);
   bool set_up(WOLFSSL* ssl);
   void begin(std::string_view host);
+  bool lets_in_anybody() const;
   void present(const unsigned char* der, std::size_t size);
   void advance(std::string_view& wire);
   void finish();

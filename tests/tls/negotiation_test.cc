@@ -557,6 +557,22 @@ TEST_P(ClientCertificate, IsNotVerifiedByWhatAnotherHasShown) {
   }
 }
 
+// What was let pass is not why a handshake failed.
+TEST_P(ClientCertificate, IsNotBlamedIfItIsOnlyRequested) {
+  for (const char* name : {"client", "stranger", "expired"}) {
+    const auto pair = this->pair(ClientCertificates::request, name);
+    deliver(pair->client, pair->server);
+    deliver(pair->server, pair->client);
+    std::string flight(pair->client.output());
+    flight.back() = static_cast<char>(flight.back() ^ 1);
+    std::string_view rest = flight;
+    ASSERT_EQ(Progress::failed, pair->server.feed(rest));
+    EXPECT_EQ(Reason::bad_record, pair->server.failure().reason) << name << pair->server.failure().text;
+    ASSERT_TRUE(pair->server.facts().certificate.has_value());
+    EXPECT_FALSE(pair->server.facts().certificate->verified);
+  }
+}
+
 TEST_P(ClientCertificate, MustBeThereIfRequired) {
   const auto pair = this->pair(ClientCertificates::require, nullptr);
   EXPECT_FALSE(pair->handshake());
