@@ -182,10 +182,11 @@ class UpstreamPool {
                Owner& owner);
   ~UpstreamPool();
 
-  // For handshakes from here on.
-  void use(std::shared_ptr<const tls::ClientContext> tls) noexcept {
+  // For handshakes from here on. What rests was verified by other rules, as may be: it is not used again.
+  void use(std::shared_ptr<const tls::ClientContext> tls) {
     tls_ = std::move(tls);
-    session_ = nullptr;  // it may have been verified by other rules
+    session_ = nullptr;
+    while (!idle_.empty()) idle_.back()->quit();
   }
 
   // A connection at rest, or null. `lessee` has it until it releases, abandons or drops it, or

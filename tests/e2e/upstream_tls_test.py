@@ -453,6 +453,24 @@ class Resumption(Base):
             self.assertTrue(refused())
             ca.write_bytes((CERTIFICATES / "root.pem").read_bytes())
 
+    def test_no_idle_connection_across_a_reload(self):
+        """They were verified by the old CAs."""
+        ca = harness.temporary_directory() / "ca.pem"
+        for version in (TLS12, TLS13):
+            for keys in (REQUIRED, IMPLICIT):
+                ca.write_bytes((CERTIFICATES / "root.pem").read_bytes())
+                upstream = self.upstream(tls=server(version=version), implicit_tls=keys is IMPLICIT)
+                proxy = self.ringmx([{"address": upstream.address, **keys, "ca_file": str(ca)}])
+                self.deliver(proxy, 2)
+                self.assertEqual(len(upstream.connections), 1)
+                ca.write_bytes((CERTIFICATES / "other.pem").read_bytes())
+                proxy.signal(signal.SIGHUP)
+                harness.eventually(lambda: upstream.connections[0].commands[-1] == b"QUIT", "the end of the old one")
+                with proxy.client() as client:
+                    client.ehlo()
+                    client.command("MAIL FROM:<sender@example.test>", 250)
+                    client.command("RCPT TO:<recipient@example.test>", 451)
+
 
 class Spoken:
     """What an upstream of TLS 1.3 says after the handshake, by hand: in the place of a connection's `tls`. The first
