@@ -130,6 +130,7 @@ void Inquiry::on_timeout() {
 
 ServiceConnection::ServiceConnection(Service& service)
     : service_(service),
+      reload_(service.reloads_),
       stream_(service.reactor_, service.memory_,
               {service.counters_.bytes_received, service.counters_.bytes_sent}, *this) {}
 
@@ -387,6 +388,7 @@ void Service::forget(Inquiry& inquiry) noexcept {
 }
 
 void Service::go_on(ServiceConnection* connection) {
+  if (connection != nullptr && connection->reload_ != reloads_) std::exchange(connection, nullptr)->drop();
   if (!waiting_.empty() && (connection != nullptr || open_ < config_.max_connections)) {
     Inquiry& next = *waiting_.front();
     forget(next);
@@ -397,6 +399,12 @@ void Service::go_on(ServiceConnection* connection) {
   connection->move_to(ServiceConnection::State::idle);
   connection->set_timer(config_.idle_timeout);
   idle_.push_back(connection);
+}
+
+void Service::use(std::shared_ptr<const tls::ClientContext> tls) {
+  tls_ = std::move(tls);
+  ++reloads_;
+  while (!idle_.empty()) idle_.back()->drop();
 }
 
 void Service::drain() {

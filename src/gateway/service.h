@@ -92,8 +92,9 @@ class ServiceConnection final : private net::Stream::Owner, private Handshake::O
   Service& service_;
   State state_ = State::connecting;
   bool secured_ = false;
-  bool reused_ = false;   // it has answered before
-  bool touched_ = false;  // something of the present response has come
+  const std::uint32_t reload_;  // of Service::reloads_, when it began
+  bool reused_ = false;         // it has answered before
+  bool touched_ = false;        // something of the present response has come
   std::uint32_t index_ = 0;
   Inquiry* inquiry_ = nullptr;
   std::unique_ptr<policy::AnswerReader> reader_;  // while a response is being read
@@ -117,8 +118,8 @@ class Service {
           metrics::ServiceCounters& counters, Owner& owner);
   ~Service();
 
-  // For handshakes from here on.
-  void use(std::shared_ptr<const tls::ClientContext> tls) noexcept { tls_ = std::move(tls); }
+  // For handshakes from here on; connections are not kept any more that were verified by other rules.
+  void use(std::shared_ptr<const tls::ClientContext> tls);
 
   [[nodiscard]] const config::Service& config() const noexcept { return config_; }
   // The answer to this question, if it is known. Stays until the service is asked something else.
@@ -161,6 +162,7 @@ class Service {
   std::deque<Inquiry*> waiting_;
   std::size_t open_ = 0;  // connections that are not closing
   std::vector<std::unique_ptr<ServiceConnection>> connections_;
+  std::uint32_t reloads_ = 0;
   bool draining_ = false;
 };
 

@@ -52,7 +52,10 @@ bool is_of_certificate(metrics::HandshakeFailure failure) noexcept {
 
 UpstreamConnection::UpstreamConnection(UpstreamPool& pool, net::StreamMemory memory,
                                        net::StreamTraffic traffic)
-    : pool_(pool), stream_(pool.reactor_, memory, traffic, *this), dialogue_(pool.config_.reply_limit) {}
+    : pool_(pool),
+      reload_(pool.reloads_),
+      stream_(pool.reactor_, memory, traffic, *this),
+      dialogue_(pool.config_.reply_limit) {}
 
 UpstreamConnection::~UpstreamConnection() = default;
 
@@ -636,7 +639,8 @@ void UpstreamPool::keep(UpstreamConnection& connection) {
   // Servers count a client's errors, and for them all our clients are one: it leaves before it is
   // slowed down or thrown out in the middle of somebody else's transaction.
   const bool tired = config_.error_limit != 0 && connection.errors_ >= config_.error_limit;
-  if (draining_ || tired || connection.exclusive() || idle_.size() >= config_.max_idle)
+  const bool outlived = connection.reload_ != reloads_;
+  if (draining_ || tired || outlived || connection.exclusive() || idle_.size() >= config_.max_idle)
     return connection.quit();
   connection.move_to(UpstreamConnection::State::idle);
   connection.set_timer();

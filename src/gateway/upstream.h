@@ -153,8 +153,9 @@ class UpstreamConnection final : private net::Stream::Owner, private Handshake::
   bool in_clear_ = false;  // whatever is configured: TLS has just failed
   bool told_ = false;      // who the client is
   std::uint32_t transactions_ = 0;
-  std::uint32_t errors_ = 0;  // refusals since the last message it took
-  std::uint32_t index_ = 0;   // in UpstreamPool::connections_
+  std::uint32_t errors_ = 0;    // refusals since the last message it took
+  std::uint32_t index_ = 0;     // in UpstreamPool::connections_
+  const std::uint32_t reload_;  // of UpstreamPool::reloads_, when it began
   smtp::Capabilities capabilities_;
   net::Stream stream_;
   std::unique_ptr<Handshake> handshake_;
@@ -186,6 +187,7 @@ class UpstreamPool {
   void use(std::shared_ptr<const tls::ClientContext> tls) {
     tls_ = std::move(tls);
     session_ = nullptr;
+    ++reloads_;
     while (!idle_.empty()) idle_.back()->quit();
   }
 
@@ -236,6 +238,7 @@ class UpstreamPool {
   std::vector<UpstreamConnection*> idle_;  // the last one was used last
   std::uint32_t resetting_ = 0;            // connections that wait for the reply to RSET
   std::vector<std::unique_ptr<UpstreamConnection>> connections_;
+  std::uint32_t reloads_ = 0;  // what connections from before were verified by may be gone
   bool draining_ = false;
   bool known_ = false;
   smtp::Capabilities capabilities_;

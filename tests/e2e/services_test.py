@@ -893,6 +893,27 @@ class Connections(TestCase):
         self.assertEqual([number for number, _ in service.requests], [1, 1])
         self.assertEqual(self.total("service_failures_total", reason="tls"), 2)
 
+    @needs_tls
+    def test_https_across_a_reload(self):
+        """What a kept connection was verified by may be gone."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATES / "p256.pem", CERTIFICATES / "p256.key")
+        service = self.service(http_answer(OK, keep=True), tls=context)
+        ca = harness.temporary_directory() / "ca.pem"
+        ca.write_bytes((CERTIFICATES / "root.pem").read_bytes())
+        self.start((f"https://{service.address}/x", {"tls_name": tls_test.NAME, "verify": "ca_file", "ca_file": str(ca)}))
+        self.client_that_is_told(250)
+        ca.write_bytes((CERTIFICATES / "other.pem").read_bytes())
+        self.proxy.signal(signal.SIGHUP)
+        harness.eventually(lambda: self.total("service_connections_current", state="idle") == 0, "the end of the old one")
+        self.client_that_is_told(451)
+
+    def client_that_is_told(self, code):
+        with self.client() as client:
+            client.ehlo()
+            client.command("MAIL FROM:<a@b>", 250)
+            client.command("RCPT TO:<c@d>", code)
+
 
 # ------------------------------------------------------------------------------------- who there really is
 

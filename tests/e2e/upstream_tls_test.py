@@ -471,6 +471,22 @@ class Resumption(Base):
                     client.command("MAIL FROM:<sender@example.test>", 250)
                     client.command("RCPT TO:<recipient@example.test>", 451)
 
+    def test_no_busy_connection_beyond_a_reload(self):
+        """It ends with the transaction that has it."""
+        upstream = self.upstream(tls=server())
+        proxy = self.ringmx([{"address": upstream.address, **REQUIRED}])
+        with proxy.client() as client:
+            client.ehlo()
+            client.begin()
+            proxy.signal(signal.SIGHUP)
+            harness.eventually(lambda: any("reload" in line for line in proxy.errors), "the reload")
+            client.command("DATA", 354)
+            client.send(b"x\r\n.\r\n")
+            client.expect(250)
+            harness.eventually(lambda: upstream.connections[0].commands[-1] == b"QUIT", "the end of the old one")
+            self.deliver(proxy)
+        self.assertEqual(len(upstream.connections), 2)
+
 
 class Spoken:
     """What an upstream of TLS 1.3 says after the handshake, by hand: in the place of a connection's `tls`. The first
