@@ -447,16 +447,28 @@ class Walk {
     return "starttls = " + in_quotes(of_all ? "required" : "required-for-auth") + ": there is no TLS";
   }
 
+  // Why it is not known whether a rule applies.
+  [[nodiscard]] std::string doubt(const policy::Rule& rule) const {
+    std::vector<std::string> addresses;
+    if (rule.senders && facts_.sender.ambiguous) addresses.emplace_back(facts_.sender.mailbox);
+    if (rule.recipients && facts_.recipient.ambiguous) addresses.emplace_back(facts_.recipient.mailbox);
+    return enumerate(addresses, "and") + " may be read as another domain's";
+  }
+
   std::string_view ask(Step step) {
     for (const policy::Finding& finding : policy::findings(policy_, step, facts_)) {
       out_ += "  rule " + in_quotes(finding.rule->name) + ": ";
       if (finding.mismatch != Mismatch::none) {
         out_ += "does not apply, " + std::string(policy::text_of(finding.mismatch));
       } else if (finding.lack == Lack::nothing) {
-        out_ +=
-            finding.decides ? "applies, and lets it pass" : "applies, and would let it pass; it only marks";
+        out_ += finding.decides ? "applies, and lets it pass"
+                : finding.rule->otherwise == Otherwise::mark
+                    ? "applies, and would let it pass; it only marks"
+                    : "may apply, and would let it pass; but " + doubt(*finding.rule) +
+                          ", and the search goes on";
       } else {
-        out_ += "applies, and " + std::string(policy::text_of(finding.lack));
+        out_ += (finding.in_doubt ? "may apply, since " + doubt(*finding.rule) : std::string("applies")) +
+                ", and " + std::string(policy::text_of(finding.lack));
         if (finding.rule->otherwise == Otherwise::mark) out_ += "; it is marked, and the search goes on";
         if (finding.rule->otherwise == Otherwise::next) out_ += "; the search goes on";
       }
@@ -534,7 +546,13 @@ std::optional<Fault> explain(const Config& config, const policy::Policies& polic
     if (!walk.say("AUTH", Step::auth)) return std::nullopt;
     walk.authenticated(question.user);
   }
-  const std::string mail = "MAIL FROM:<" + question.sender + ">";  // what the facts point into
+  const auto eight_bit = [](const std::string& s) {
+    return std::any_of(s.begin(), s.end(), [](char c) { return (c & 0x80) != 0; });
+  };
+  const bool utf8 = eight_bit(question.sender) ||
+                    std::any_of(question.recipients.begin(), question.recipients.end(), eight_bit);
+  // What the facts point into.
+  const std::string mail = "MAIL FROM:<" + question.sender + (utf8 ? "> SMTPUTF8" : ">");
   if (!walk.say(mail, Step::mail)) return std::nullopt;
   bool any = false;
   for (const std::string& recipient : question.recipients)

@@ -42,7 +42,7 @@ smtp::Path moved(const smtp::Path& path, std::string_view from, std::string_view
     return s.empty() ? std::string_view()
                      : to.substr(static_cast<std::size_t>(s.data() - from.data()), s.size());
   };
-  return {part(path.mailbox), part(path.local_part), part(path.domain)};
+  return {part(path.mailbox), part(path.local_part), part(path.domain), path.ambiguous};
 }
 
 policy::Fingerprint fingerprint_of(std::string_view hexadecimal) {

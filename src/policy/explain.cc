@@ -9,7 +9,7 @@ std::vector<Finding> findings(const Policy& policy, Step step, const Facts& fact
   for (const Rule* rule : policy.rules_at(step)) {
     const Mismatch mismatch = rule->mismatch(facts);
     const Lack lack = mismatch == Mismatch::none ? rule->lack(facts) : Lack::nothing;
-    out.push_back({rule, mismatch, lack, rule == decides});
+    out.push_back({rule, mismatch, lack, rule->in_doubt(facts), rule == decides});
     if (rule == decides) break;
   }
   return out;

@@ -14,6 +14,7 @@ struct Finding {
   const Rule* rule;
   Mismatch mismatch;  // none: it concerns the session
   Lack lack;
+  bool in_doubt;  // whether it does depends on how an address is read
   bool decides;
 };
 // The rules that Policy::decide() asks, in their order; the last one is that which decides, if one does.

@@ -51,4 +51,14 @@ std::string text_of(const Address& address) {
   return out;
 }
 
+std::string unquoted(std::string_view local_part) {
+  std::string out;
+  for (std::size_t i = 0; i < local_part.size(); ++i) {
+    if (local_part[i] == '"') continue;
+    if (local_part[i] == '\\' && i + 1 < local_part.size()) ++i;
+    out += local_part[i];
+  }
+  return out;
+}
+
 }  // namespace ringmx::policy

@@ -15,6 +15,9 @@ namespace ringmx::policy {
 using Address = std::array<std::uint8_t, 16>;
 [[nodiscard]] std::string text_of(const Address& address);  // "192.0.2.1", "2001:db8::1" (RFC 5952)
 
+// A local part without its quotes and backslashes, as mail servers keep it and Postfix tells it.
+[[nodiscard]] std::string unquoted(std::string_view local_part);
+
 // When a decision is made, in the order of a session. rcpt: at each RCPT; data: at DATA or the first BDAT.
 enum class Step : std::uint8_t { connect, auth, mail, rcpt, data };
 inline constexpr std::size_t step_count = 5;

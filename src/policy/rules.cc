@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "policy/rules.h"
 
+#include <algorithm>
+
 namespace ringmx::policy {
 namespace {
 
@@ -44,9 +46,42 @@ constexpr std::string_view deferral(Lack lack) noexcept {
   return {};
 }
 
+constexpr bool is_letter_or_digit(char c) noexcept {
+  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+}
+
+// An ambiguous address may be in a set if that has one of the domains which may be read out of it: what
+// stands between two of "%", "!" and "@" in the local part. Whoever looks there reads it as an address of its
+// own, so where more than atoms and dots are in it (comments, spaces, source routes, quotes within quotes),
+// where a domain is lacking, or could be folded to another, no list of readings is complete: any domain may
+// be meant.
+[[gnu::cold, gnu::noinline]] bool may_be_among(const Domains& domains, const smtp::Path& path) {
+  constexpr std::string_view routing = "%!@";
+  constexpr std::string_view atoms = "#$&'*+-/=?^_`{|}~.";
+  const std::string local = unquoted(path.local_part);
+  const std::size_t nulls = domains.contains("<>") ? 1 : 0;
+  const bool any = domains.size() > nulls;
+  if (local.empty()) return nulls > 0 || any;
+  const auto plain = [&](char c) {
+    return is_letter_or_digit(c) || atoms.find(c) != atoms.npos || routing.find(c) != routing.npos;
+  };
+  const bool eight_bit =
+      std::any_of(path.domain.begin(), path.domain.end(), [](char c) { return (c & 0x80) != 0; });
+  if (path.domain.empty() || eight_bit || !std::all_of(local.begin(), local.end(), plain)) return any;
+  for (std::size_t from = 0; from <= local.size();) {
+    const std::size_t to = std::min(local.find_first_of(routing, from), local.size());
+    const std::string_view reading = std::string_view(local).substr(from, to - from);
+    // An empty one is no domain, or the server's own.
+    if (reading.empty() ? any : domains.contains(reading)) return true;
+    from = to + 1;
+  }
+  return false;
+}
+
 // The null sender, and a <Postmaster> without a domain, are in a set only as "<>".
-bool among(const Domains& domains, const smtp::Path& path) noexcept {
-  return domains.contains(path.mailbox.empty() ? "<>" : path.domain);
+[[gnu::always_inline]] inline bool among(const Domains& domains, const smtp::Path& path) noexcept {
+  return domains.contains(path.mailbox.empty() ? "<>" : path.domain) ||
+         (path.ambiguous && may_be_among(domains, path));
 }
 
 // Inlined where rules are gone through: every step of every session waits for that.
@@ -55,7 +90,7 @@ bool among(const Domains& domains, const smtp::Path& path) noexcept {
   if (rule.clients && !rule.clients->contains(facts.client)) return Mismatch::client;
   if (rule.helo && !rule.helo->contains(facts.helo)) return Mismatch::helo;
   if (rule.senders && !among(*rule.senders, facts.sender)) return Mismatch::sender;
-  if (rule.recipients && !rule.recipients->contains(facts.recipient.domain)) return Mismatch::recipient;
+  if (rule.recipients && !among(*rule.recipients, facts.recipient)) return Mismatch::recipient;
   return Mismatch::none;
 }
 
@@ -119,6 +154,7 @@ Verdict Policy::decide(Step step, const Facts& facts) const noexcept {
       continue;
     }
     if (lack != Lack::nothing && rule->otherwise == Otherwise::next) continue;
+    if (lack == Lack::nothing && rule->in_doubt(facts)) continue;
     verdict.rule = rule;
     verdict.lack = lack;
     verdict.reply = rule->reply_to(lack);

@@ -102,7 +102,13 @@ struct Rule {
   Otherwise otherwise = Otherwise::refuse;
   std::string reply;  // of its own, in wire form
 
+  // An ambiguous address is in a set if one of its readings may be.
   [[nodiscard]] Mismatch mismatch(const Facts& facts) const noexcept;
+  // Whether the rule concerns the session depends on how an ambiguous address is read: it may refuse, but
+  // lets nobody pass.
+  [[nodiscard]] bool in_doubt(const Facts& facts) const noexcept {
+    return (facts.sender.ambiguous && senders) || (facts.recipient.ambiguous && recipients);
+  }
   [[nodiscard]] Lack lack(const Facts& facts) const noexcept;
   // The reply to a session that lacks something, in wire form; empty where the search goes on.
   [[nodiscard]] std::string_view reply_to(Lack lack) const noexcept;

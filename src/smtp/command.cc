@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "smtp/ascii.h"
+#include "smtp/becomes_ascii.h"
 
 // The grammar of RFC 5321 4.1.1 and 4.1.2, as recursive descent: every take_..() takes one production
 // off the front of a string_view and says whether it was there. Nothing is copied; what is found is
@@ -114,8 +115,10 @@ void skip_spaces(std::string_view& s) noexcept {
   s.remove_prefix(std::min(s.find_first_not_of(' '), s.size()));
 }
 
-// RFC 3629: no overlong form, no surrogate, nothing above U+10FFFF.
-bool valid_utf8(std::string_view s) noexcept {
+// RFC 3629: no overlong form, no surrogate, nothing above U+10FFFF. `use` is called with each code point that
+// is not ASCII.
+template <class Use>
+bool read_utf8(std::string_view s, Use use) noexcept {
   for (std::size_t i = 0; i < s.size(); ++i) {
     const auto lead = static_cast<unsigned char>(s[i]);
     if (lead < 0x80) continue;
@@ -139,8 +142,19 @@ bool valid_utf8(std::string_view s) noexcept {
       point = point << 6 | (next & 0x3fU);
     }
     if (point < least || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff)) return false;
+    use(point);
   }
   return true;
+}
+
+bool valid_utf8(std::string_view s) noexcept {
+  return read_utf8(s, [](char32_t) {});
+}
+
+bool has_what_becomes_ascii(std::string_view utf8) noexcept {
+  bool found = false;
+  read_utf8(utf8, [&found](char32_t point) { found = found || becomes_ascii(point); });
+  return found;
 }
 
 bool valid_ipv4(std::string_view s) noexcept {
@@ -214,6 +228,14 @@ bool take_source_route(std::string_view& s) noexcept {
   return take(s, ':');
 }
 
+// "user%domain", "domain!user" and "user@domain" that some servers, Postfix among them, make of a local part
+// that is not theirs to look up as it is; and the empty one, which alone is the null sender.
+bool has_route(std::string_view local_part) noexcept {
+  const bool routes = std::any_of(local_part.begin(), local_part.end(),
+                                  [](char c) { return c == '%' || c == '!' || c == '@'; });
+  return routes || local_part == "\"\"";
+}
+
 bool take_path(std::string_view& s, Path& path) noexcept {
   const std::size_t before = s.size();
   const bool bracketed = take(s, '<');
@@ -229,6 +251,7 @@ bool take_path(std::string_view& s, Path& path) noexcept {
     path.domain = from.substr(0, from.size() - s.size());
   }
   path.mailbox = mailbox.substr(0, mailbox.size() - s.size());
+  path.ambiguous = has_route(path.local_part);
 
   if (bracketed) {
     if (!take(s, '>')) return false;
@@ -239,11 +262,13 @@ bool take_path(std::string_view& s, Path& path) noexcept {
   return path.domain.size() <= domain_limit && size <= path_limit;
 }
 
-// Character set of the path as written, a source route included.
-SyntaxFault check_charset(std::string_view path, bool smtputf8) noexcept {
-  if (!has_eight_bit(path)) return SyntaxFault::none;
+// Character set of the path as `written`, a source route included.
+SyntaxFault check_charset(std::string_view written, bool smtputf8, Path& path) noexcept {
+  if (!has_eight_bit(written)) return SyntaxFault::none;
   if (!smtputf8) return SyntaxFault::non_ascii_address;
-  return valid_utf8(path) ? SyntaxFault::none : SyntaxFault::bad_utf8;
+  if (!valid_utf8(written)) return SyntaxFault::bad_utf8;
+  if (has_what_becomes_ascii(path.domain)) path.ambiguous = true;
+  return SyntaxFault::none;
 }
 
 // "FROM:" or "TO:", then the path, which must be followed by a space or nothing. `rest` is left at
@@ -495,6 +520,7 @@ SyntaxFault parse_mail(std::string_view argument, ExtensionSet offered, MailComm
   std::string_view path;
   SyntaxFault fault = take_prefixed_path(argument, "FROM:", out.reverse_path, path);
   if (fault != SyntaxFault::none) return fault;
+  if (out.reverse_path.domain.empty() && !out.reverse_path.mailbox.empty()) out.reverse_path.ambiguous = true;
   out.parameters = argument;
   fault = read_parameters(argument, known, offered, [&out](std::size_t i, const Parameter& p) {
     switch (i) {
@@ -516,7 +542,7 @@ SyntaxFault parse_mail(std::string_view argument, ExtensionSet offered, MailComm
         return !p.value.empty() && valid_xtext(p.value, false);
     }
   });
-  return fault != SyntaxFault::none ? fault : check_charset(path, out.smtputf8);
+  return fault != SyntaxFault::none ? fault : check_charset(path, out.smtputf8, out.reverse_path);
 }
 
 SyntaxFault parse_rcpt(std::string_view argument, ExtensionSet offered, bool smtputf8,
@@ -534,7 +560,7 @@ SyntaxFault parse_rcpt(std::string_view argument, ExtensionSet offered, bool smt
   fault = read_parameters(argument, known, offered, [smtputf8](std::size_t i, const Parameter& p) {
     return i == notify ? valid_notify(p.value) : valid_orcpt(p.value, smtputf8);
   });
-  return fault != SyntaxFault::none ? fault : check_charset(path, smtputf8);
+  return fault != SyntaxFault::none ? fault : check_charset(path, smtputf8, out.forward_path);
 }
 
 SyntaxFault parse_bdat(std::string_view argument, BdatCommand& out) noexcept {

@@ -654,6 +654,40 @@ TEST(Explain, TellsWhichRuleDecidesEachStepAndWhy) {
   EXPECT_THAT(refused, Not(HasSubstr("DATA")));  // no recipient was accepted
 }
 
+TEST(Explain, WhyARuleMayConcernAnAddressOfAnotherDomain) {
+  const Loaded l =
+      loaded(base() +
+             "[[rule]]\nname = 'local'\nrecipient_domains = ['loc.example']\n"
+             "[[rule]]\nname = 'dry'\nrecipient_domains = ['conf.example']\ntls = 'required'\n"
+             "otherwise = 'mark'\n"
+             "[[rule]]\nname = 'secret'\nrecipient_domains = ['conf.example']\ntls = 'required'\n"
+             "[[rule]]\nname = 'own'\nsender_domains = ['own.example']\ntls = 'required'\n");
+  const auto told = [&](std::string_view tls, std::string_view sender, std::string_view recipient) {
+    return answer(l, {"--client", "192.0.2.1", "--tls", tls, "--mail", sender, "--rcpt", recipient});
+  };
+  const std::string hidden = "v%conf.example@loc.example may be read as another domain's";
+  EXPECT_THAT(told("no", "a@b.example", "v%conf.example@loc.example"),
+              HasSubstr("  rule \"local\": may apply, and would let it pass; but " + hidden +
+                        ", and the search goes on\n"
+                        "  rule \"dry\": may apply, since " +
+                        hidden +
+                        ", and there is no TLS; it is marked, and the search goes on\n"
+                        "  rule \"secret\": may apply, since " +
+                        hidden + ", and there is no TLS\n  => 530"));
+  EXPECT_THAT(told("1.3", "a@b.example", "v%conf.example@loc.example"),
+              HasSubstr("  rule \"secret\": may apply, and would let it pass; but " + hidden +
+                        ", and the search goes on\n  no rule decides\n  => allowed\n"));
+  EXPECT_THAT(
+      told("no", "boss", "v@loc.example"),
+      HasSubstr("  rule \"own\": may apply, since boss may be read as another domain's, and there is"));
+  EXPECT_THAT(told("no", "a@b.example", "v@con\xef\xbd\x86.example"),
+              HasSubstr("MAIL FROM:<a@b.example> SMTPUTF8\n"));
+  EXPECT_THAT(told("no", "a@b.example", "v@con\xef\xbd\x86.example"),
+              HasSubstr("v@con\xef\xbd\x86.example may be read as another domain's"));
+  EXPECT_THAT(told("no", "a@b.example", "v@m\xc3\xbcnchen.example"),
+              HasSubstr("rule \"secret\": does not apply"));
+}
+
 TEST(Explain, WhatTheListenerBars) {
   const Loaded l = loaded(base("starttls = 'required-for-auth'\nauth = ['plain']\nservices = ['s']\n") +
                           "[[service]]\nname = 's'\naddress = 'http://127.0.0.1:9000/'\nsteps = 'auth'\n"

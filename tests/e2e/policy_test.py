@@ -182,6 +182,30 @@ class Conditions(TestCase):
         client.ehlo()
         self.says(client, "MAIL FROM:<a@a.example>", NEEDS_TLS)
 
+    def test_addresses_with_another_domain_in_them(self):
+        """A mail server behind ringmx may deliver these to conf.example; in TLS there is nothing to refuse."""
+        self.start({"recipient_domains": ["loc.example"]},
+                   {"recipient_domains": ["conf.example"], "tls": "required"},
+                   {"sender_domains": ["corp.example"], "tls": "required"})
+        hidden = ["v%conf.example@loc.example", '"v@conf.example"@loc.example', "conf.example!v@loc.example",
+                  "v@con\uff46.example"]
+        senders = ["boss", "boss%corp.example", '""', '"boss@corp.example"@loc.example']
+        client, secured = self.client(), self.secured()
+        for sender in senders:
+            self.says(client, f"MAIL FROM:<{sender}>", NEEDS_TLS)
+            secured.command(f"MAIL FROM:<{sender}>", 250)
+            secured.command("RSET", 250)
+        for one in client, secured:
+            one.command("MAIL FROM:<a@a.example> SMTPUTF8", 250)
+            for recipient in ("v@loc.example", "v%open.example@loc.example", "v@m\u00fcnchen.example", "Postmaster"):
+                one.command(f"RCPT TO:<{recipient}>".encode(), 250)
+        for recipient in hidden:
+            self.says(client, f"RCPT TO:<{recipient}>".encode(), NEEDS_TLS)
+            secured.command(f"RCPT TO:<{recipient}>".encode(), 250)
+        self.counted("rule0", allowed=2)
+        self.counted("rule1", refused=len(hidden))
+        self.counted("rule2", refused=len(senders))
+
     def test_files(self):
         folder = harness.temporary_directory()
         (folder / "clients").write_text("# partners\n127.0.0.2/31\n")
@@ -305,6 +329,11 @@ class Programs(harness.TestCase):
         self.assertIn('  rule "partners": applies, and there is no TLS\n  => 530 5.7.0 Must', output)
         output, _ = self.run_("explain", "--config", config, *session, "--client", "192.0.2.1", "--tls", "1.2")
         self.assertTrue(output.endswith("DATA\n  no rule decides\n  => allowed\n"), output)
+        config = self.config(rules=[{"name": "secret", "recipient_domains": ["conf.example"], "tls": "required"}])
+        session = ["--listener", "mx", "--mail", "a@a.example", "--rcpt", "v%conf.example@loc.example"]
+        output, _ = self.run_("explain", "--config", config, *session, "--client", "192.0.2.1", "--tls", "no")
+        self.assertIn('  rule "secret": may apply, since v%conf.example@loc.example may be read as another domain\'s, '
+                      'and there is no TLS\n  => 530 5.7.0 Must', output)
         _, errors = self.run_("explain", "--config", config, *session, "--client", "192.0.2.1", status=2)
         self.assertEqual(errors, "it is not said whether there is TLS; write --tls no, --tls 1.2 or --tls 1.3\n")
 

@@ -174,6 +174,126 @@ TEST(Rule, TheNullSenderHasANameOfItsOwn) {
   EXPECT_EQ(one.mismatch(facts), Mismatch::recipient);
 }
 
+// Addresses as they come out of the parser: `sender` is what stands behind FROM:, `recipient` behind TO:.
+struct Envelope {
+  explicit Envelope(std::string_view sender, std::string_view recipient = "<v@loc.example>")
+      : from("FROM:" + std::string(sender) + " SMTPUTF8"), to("TO:" + std::string(recipient)) {
+    smtp::MailCommand mail;
+    smtp::RcptCommand rcpt;
+    EXPECT_EQ(smtp::parse_mail(from, smtp::ExtensionSet::all(), mail), smtp::SyntaxFault::none) << sender;
+    EXPECT_EQ(smtp::parse_rcpt(to, {}, true, rcpt), smtp::SyntaxFault::none) << recipient;
+    facts = somebody();
+    facts.sender = mail.reverse_path;
+    facts.recipient = rcpt.forward_path;
+  }
+  std::string from, to;
+  Facts facts;
+};
+
+// What may be read as another domain's: a rule that requires something concerns it if it may be one of its
+// domains; a rule lets nobody pass for it.
+TEST(Rule, AmbiguousAddresses) {
+  enum Is : std::uint8_t { out, in, may_be };
+  struct Row {
+    std::string_view address;
+    Is conf;   // in conf.example and its sub-domains
+    Is loc;    // in loc.example
+    Is other;  // in other.example
+  };
+  const Row both[] = {
+      {"<v@conf.example>", in, out, out},
+      {"<v@a.CONF.example>", in, out, out},
+      {"<v@loc.example>", out, in, out},
+      {"<v+conf.example@loc.example>", out, in, out},
+      {"<v=conf.example@loc.example>", out, in, out},
+      {"<\"v conf.example\"@loc.example>", out, in, out},
+      {"<@conf.example:v@loc.example>", out, in, out},  // the route is dropped
+      {"<v%conf.example@loc.example>", may_be, may_be, out},
+      {"<v%Conf.Example.@loc.example>", may_be, may_be, out},
+      {"<v%b.conf.example@loc.example>", may_be, may_be, out},
+      {"<\"v@conf.example\"@loc.example>", may_be, may_be, out},
+      {"<\"v\\@conf.e\\xample\"@loc.example>", may_be, may_be, out},
+      {"<conf.example!v@loc.example>", may_be, may_be, out},
+      {"<a!conf.example!v@loc.example>", may_be, may_be, out},
+      {"<a!v%conf.example%loc.example@x.example>", may_be, may_be, out},
+      {"<a!v%b@loc.example>", out, may_be, out},
+      {"<bounce%7@conf.example>", may_be, out, out},  // that much honest mail has
+      // No list of their readings would be complete.
+      {"<v%@loc.example>", may_be, may_be, may_be},
+      {"<\"v@conf.ex(x)ample\"@loc.example>", may_be, may_be, may_be},
+      {"<\"v@conf . example\"@loc.example>", may_be, may_be, may_be},
+      {"<\"@a:v@conf.example\"@loc.example>", may_be, may_be, may_be},
+      {"<\"\\\"v@conf.example\\\"\"@loc.example>", may_be, may_be, may_be},
+      {"<\"\"@loc.example>", may_be, may_be, may_be},
+      {"<v@conf.e\xef\xbd\x98"
+       "ample>",
+       may_be, may_be, may_be},  // full-width x
+      {"<v%con\xef\xbd\x86.example@loc.example>", may_be, may_be, may_be},
+      {"<v@m\xc3\xbcnchen.example>", out, out, out},
+  };
+  const Row senders[] = {
+      {"<>", out, out, out},
+      {"<boss>", may_be, may_be, may_be},
+      {"<boss%one.example>", may_be, may_be, may_be},
+      {"<one.example!boss>", may_be, may_be, may_be},
+      {"<Postmaster>", may_be, may_be, may_be},
+      {"<\"\">", may_be, may_be, may_be},
+  };
+  const std::pair<Patterns, Is Row::*> sets[] = {{{"conf.example", ".conf.example"}, &Row::conf},
+                                                 {{"loc.example"}, &Row::loc},
+                                                 {{"<>", "other.example"}, &Row::other}};
+  std::size_t asked = 0;
+  const auto ask = [&](const Facts& facts, std::string_view address,
+                       std::shared_ptr<const Domains> Rule::*set, const Patterns& patterns, Is is) {
+    Rule strict = requiring_tls("strict");
+    strict.*set = domains(patterns);
+    Rule lenient = rule("lenient");
+    lenient.*set = strict.*set;
+    Rule next = strict;
+    next.name = "next";
+    next.otherwise = Otherwise::next;
+    Rule mark = strict;
+    mark.otherwise = Otherwise::mark;
+    const Rule last = requiring_tls("last");
+    const bool concerned = is != out;
+    for (const std::uint16_t version : {std::uint16_t{0}, tls12}) {
+      Facts f = facts;
+      f.tls.version = version;
+      EXPECT_EQ(strict.mismatch(f) == Mismatch::none, concerned) << address;
+      const bool decides = is == in || (concerned && version == 0);
+      EXPECT_EQ(decider({strict}, f), decides ? "strict" : "") << address;
+      EXPECT_EQ(decide({strict}, f).allowed(), version != 0 || !concerned) << address;
+      EXPECT_EQ(decider({lenient, last}, f), is == in ? "lenient" : "last") << address;
+      EXPECT_EQ(decider({next, last}, f), is == in && version != 0 ? "next" : "last") << address;
+      EXPECT_EQ(decide({mark}, f).marks.size(), concerned && version == 0 ? 1U : 0U) << address;
+      ++asked;
+    }
+  };
+  for (const auto& [patterns, column] : sets) {
+    for (const Row& row : both) {
+      ask(Envelope(row.address).facts, row.address, &Rule::senders, patterns, row.*column);
+      ask(Envelope("<>", row.address).facts, row.address, &Rule::recipients, patterns, row.*column);
+    }
+    for (const Row& row : senders) {
+      const Is is = row.address == "<>" && column == &Row::other ? in : row.*column;
+      ask(Envelope(row.address).facts, row.address, &Rule::senders, patterns, is);
+    }
+    ask(Envelope("<>", "<Postmaster>").facts, "<Postmaster>", &Rule::recipients, patterns, out);
+  }
+  EXPECT_GT(asked, 300U);
+  // Only what is empty may be the null sender; and nothing is in an empty set.
+  for (const auto& [sender, is] : {std::pair{"<\"\">", may_be},
+                                   {"<\"\"@x.example>", may_be},
+                                   {"<boss>", out},
+                                   {"<a%b@x.example>", out}}) {
+    ask(Envelope(sender).facts, sender, &Rule::senders, {"<>"}, is);
+    ask(Envelope(sender).facts, sender, &Rule::senders, {}, out);
+  }
+  // A rule that names no domains is not in doubt.
+  Facts facts = Envelope("<boss>", "<v%conf.example@loc.example>").facts;
+  EXPECT_EQ(decider({rule("all"), requiring_tls("last")}, facts), "all");
+}
+
 // An empty set is a condition that nobody meets: a file that lost its lines must not open a door.
 TEST(Rule, AnEmptySetFitsNobody) {
   Rule one = rule("lets pass");

@@ -589,6 +589,69 @@ TEST(ParsePath, EveryShortStringAgainstTheGrammar) {
   EXPECT_GT(recipients, 500U);
 }
 
+TEST(ParsePath, WhatMayBeReadAsAnotherDomains) {
+  const std::pair<std::string_view, bool> rows[] = {
+      {"<a@b>", false},
+      {"a@b", false},
+      {"<a+b=c_d@b.example.>", false},
+      {"<a@[127.0.0.1]>", false},
+      {"<a@[x-tag:b!c%d@e]>", false},
+      {"<\"a b\"@b>", false},
+      {"<\"a\\\"b\"@b>", false},
+      {"<@c,@d:a@b>", false},
+      {"<a%c@b>", true},
+      {"a%c@b", true},
+      {"<c!a@b>", true},
+      {"<!@b>", true},
+      {"<a!b%c@d>", true},
+      {"<\"a@c\"@b>", true},
+      {"<\"a\\@c\"@b>", true},
+      {"<\"a%c\"@b>", true},
+      {"<\"\"@b>", true},
+      {"<@c:a%d@b>", true},
+      // Letters that are not ASCII.
+      {"<m\xc3\xbcnchen@b>", false},
+      {"<a@m\xc3\xbcnchen.example>", false},
+      {"<a@\xd0\xbf\xd1\x80\xd0\xb8\xd0\xbc\xd0\xb5\xd1\x80>", false},
+      {"<a@\xe4\xbe\x8b\xe5\xad\x90.example>", false},
+      {"<de\xc5\xbfk@b>", false},
+      {"<@de\xc5\xbfk:a@b>", false},
+      {"<a@de\xc5\xbfk.example>", true},      // long s
+      {"<a@des\xe2\x84\xaa.example>", true},  // Kelvin sign
+      {"<a@\xef\xbd\x84"
+       "esk.example>",
+       true},  // full-width d
+      {"<a@desk\xe3\x80\x82"
+       "example>",
+       true},                              // ideographic full stop
+      {"<a@de\xc2\xadsk.example>", true},  // soft hyphen
+      {"<a@\xf0\x9d\x90\x9d"
+       "esk.example>",
+       true},  // mathematical d
+      {"<a@m\xc3\xbcnchen.\xe2\x84\xaa>", true},
+      {"<a@stra\xc3\x9f"
+       "e.example>",
+       true},
+  };
+  for (const auto& [path, ambiguous] : rows) {
+    MailCommand mail;
+    RcptCommand rcpt;
+    static_cast<void>(parse_mail("FROM:" + std::string(path) + " SMTPUTF8", ExtensionSet::all(), mail));
+    static_cast<void>(parse_rcpt("TO:" + std::string(path), ExtensionSet::all(), true, rcpt));
+    EXPECT_EQ(mail.reverse_path.ambiguous, ambiguous) << path;
+    EXPECT_EQ(rcpt.forward_path.ambiguous, ambiguous) << path;
+  }
+  for (const std::string_view sender :
+       {"<a>", "<a%b>", "<b!a>", "<\"\">", "<\"a b\">", "<Postmaster>", "<>"}) {
+    MailCommand mail;
+    EXPECT_EQ(parse_mail("FROM:" + std::string(sender), {}, mail), F::none);
+    EXPECT_EQ(mail.reverse_path.ambiguous, sender != "<>") << sender;
+  }
+  RcptCommand rcpt;
+  EXPECT_EQ(parse_rcpt("TO:<Postmaster>", {}, false, rcpt), F::none);
+  EXPECT_FALSE(rcpt.forward_path.ambiguous);
+}
+
 TEST(ParseBdat, SizeAndLast) {
   struct Row {
     std::string_view argument;

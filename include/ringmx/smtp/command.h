@@ -51,6 +51,10 @@ struct Path {
   std::string_view mailbox;     // local-part@domain as the client wrote it, without <>; empty for "<>"
   std::string_view local_part;  // quotes included
   std::string_view domain;      // empty for "<>" and "<Postmaster>"
+  // The server that gets it may read another domain than the one that is written, or another sender: the
+  // local part has a route of its own in it ("%", "!" or "@", quoted or not) or is empty, a sender has no
+  // domain, or the domain has letters that may be folded to ASCII, or to nothing.
+  bool ambiguous = false;
 };
 
 enum class BodyType : std::uint8_t { unstated, seven_bit, eight_bit_mime };
