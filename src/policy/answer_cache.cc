@@ -20,6 +20,7 @@ void append_in_lower_case(std::string& key, std::string_view part) {
   append_part(key, lower);
 }
 
+// As it is written: auth_http tells a script the quotes, and it may take them for another mailbox.
 void append_mailbox(std::string& key, const smtp::Path& path) {
   append_part(key, path.local_part);
   append_in_lower_case(key, path.domain);

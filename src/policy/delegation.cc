@@ -11,6 +11,9 @@
 // The attributes are Postfix's, in its order. What ringmx does not know is empty, as it is there: it has no
 // queue, resolves no names (client_name is "unknown"), and sees no ETRN.
 //
+// Addresses are as Postfix keeps them, without the quotes and backslashes of their local parts, so that
+// "c\eo"@example.net is no other mailbox to a policy server than ceo@example.net.
+//
 // The actions are those of access(5). ringmx passes a message on while it comes and keeps nothing of it, so
 // it can't do what is done to a message in a queue. Those that only tell something (PREPEND, WARN, INFO) are
 // passed over, with a remark. Those that change where the message goes, or whether (HOLD, DISCARD, FILTER,
@@ -28,6 +31,12 @@ void append_attribute(std::string& out, std::string_view name, std::string_view 
   out.append(name).append("=");
   for (const char c : value) out += c == '\n' || c == '\r' || c == '\0' ? '?' : c;
   out += '\n';
+}
+
+std::string internal_form(const smtp::Path& path) {
+  std::string out = unquoted(path.local_part);
+  if (!path.domain.empty()) out.append("@").append(path.domain);
+  return out;
 }
 
 // RFC 3461 section 4, as Postfix writes what is from a certificate.
@@ -127,8 +136,8 @@ std::string Delegation::request(const Question& question) const {
   append_attribute(out, "server_address", text_of(facts.server));
   append_attribute(out, "server_port", port(facts.server_port));
   append_attribute(out, "helo_name", facts.helo);
-  append_attribute(out, "sender", facts.sender.mailbox);
-  append_attribute(out, "recipient", facts.recipient.mailbox);
+  append_attribute(out, "sender", internal_form(facts.sender));
+  append_attribute(out, "recipient", internal_form(facts.recipient));
   append_attribute(out, "recipient_count", std::to_string(message ? facts.recipients : 0));
   append_attribute(out, "queue_id", "");
   append_attribute(out, "instance", question.instance);

@@ -307,11 +307,12 @@ mail {{
         self.start((service, {"protocol": "policy", "steps": ["connect", "mail", "rcpt", "data"]}))
         client = self.client()
         client.ehlo("client.example.test")
-        client.deliver(sender="a@example.org", recipient="b@example.net")
+        client.deliver(sender='"a b"@example.org', recipient='"\\b"@example.net')
         requests = [request for _, request in service.requests]
         self.assertEqual([attribute(r, "protocol_state") for r in requests], ["CONNECT", "MAIL", "RCPT", "DATA"])
         self.assertEqual([attribute(r, "recipient_count") for r in requests], ["0", "0", "0", "1"])
         self.assertEqual([attribute(r, "recipient") for r in requests], ["", "", "b@example.net", ""])
+        self.assertEqual([attribute(r, "sender") for r in requests], ["", *["a b@example.org"] * 3])
         self.assertEqual(len({attribute(r, "instance") for r in requests[1:]}), 1)
         self.assertEqual({number for number, _ in service.requests}, {1})
 

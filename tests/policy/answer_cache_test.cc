@@ -33,6 +33,9 @@ TEST(CacheKey, SaysTheFieldsAndNoOthers) {
   asked.facts.sender.local_part = "a";
   EXPECT_EQ(key(CacheField::sender), sender);
 
+  asked.facts.sender = {R"("a"@example.org)", R"("a")", "example.org"};
+  EXPECT_NE(key(CacheField::sender), sender);  // and quotes, which some services are told
+
   const std::string tls = key(CacheField::tls);
   const std::string certificate = key(CacheField::certificate);
   asked.with_tls("TLSv1.3", "TLS_AES_128_GCM_SHA256");
