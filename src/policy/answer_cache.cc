@@ -36,6 +36,9 @@ void append_octets(std::string& key, const Octets& octets) {
 std::string cache_key(const std::vector<CacheField>& fields, const Question& question) {
   const Facts& f = question.facts;
   std::string key(1, static_cast<char>('0' + static_cast<int>(question.step)));
+  // Whatever the service looks at: what is refused in clear text is asked anew after STARTTLS, and what is
+  // let pass in TLS is not in clear text.
+  key += f.tls.version != 0 ? 's' : 'c';
   for (const CacheField field : fields) {
     switch (field) {
       case CacheField::listener:

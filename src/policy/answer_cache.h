@@ -15,7 +15,7 @@
 
 namespace ringmx::policy {
 
-// What a cached answer may depend on; the step is always a part of it.
+// What a cached answer may depend on; the step, and whether there is TLS, always are a part of it.
 enum class CacheField : std::uint8_t {
   listener,
   client,
@@ -36,8 +36,8 @@ constexpr std::string_view name_of(CacheField field) noexcept {
   return names[static_cast<std::size_t>(field)];
 }
 
-// One string for all questions that have the same step and the same `fields`. Letters of domains count in any
-// case.
+// One string for all questions that have the same step and the same `fields`, and are in TLS or are not.
+// Letters of domains count in any case.
 [[nodiscard]] std::string cache_key(const std::vector<CacheField>& fields, const Question& question);
 
 // Answers of one service, for a time; the one that was not asked for longest goes first. The owner knows the

@@ -553,6 +553,21 @@ class Answers(TestCase):
         self.assertEqual(self.total("service_cached_answers_total"), 3)
         harness.eventually(lambda: asked("a@y"), "the answer to be forgotten", 5)
 
+    @needs_tls
+    def test_a_kept_answer_is_not_for_both_sides_of_starttls(self):
+        service = self.service(lambda request, _: http_answer(OK if field(request, "Auth-SSL") else STARTTLS_FIRST, keep=True))
+        self.start((service, {"cache": ["client"], "steps": "mail"}), listener=tls_test.STARTTLS, server={"reactors": 1})
+        for asked in (1, 0):  # the second time round all is known
+            before = len(service.requests)
+            clear = self.client()
+            clear.ehlo()
+            clear.command("MAIL FROM:<a@x.example>", 530)
+            with tls_test.Client(self.proxy.address()) as secured:
+                secured.ehlo()
+                secured.command("MAIL FROM:<a@x.example>", 250)
+            clear.command("MAIL FROM:<a@x.example>", 530)
+            self.assertEqual(len(service.requests) - before, 2 * asked)
+
 
 # ------------------------------------------------------------------------------------- bad answers
 

@@ -36,6 +36,7 @@ TEST(CacheKey, SaysTheFieldsAndNoOthers) {
   asked.facts.sender = {R"("a"@example.org)", R"("a")", "example.org"};
   EXPECT_NE(key(CacheField::sender), sender);  // and quotes, which some services are told
 
+  asked.with_tls("TLSv1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256");
   const std::string tls = key(CacheField::tls);
   const std::string certificate = key(CacheField::certificate);
   asked.with_tls("TLSv1.3", "TLS_AES_128_GCM_SHA256");
@@ -50,6 +51,21 @@ TEST(CacheKey, SaysTheFieldsAndNoOthers) {
   const std::string rcpt = key(CacheField::client);
   asked.question.step = Step::mail;
   EXPECT_NE(key(CacheField::client), rcpt);
+}
+
+TEST(CacheKey, NeverCrossesStarttls) {
+  for (std::size_t i = 0; i < cache_field_count; ++i) {
+    const std::vector<CacheField> field = {static_cast<CacheField>(i)};
+    Asked asked;
+    const std::string clear = cache_key(field, asked.question);
+    asked.with_tls("TLSv1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256");
+    const std::string tls12 = cache_key(field, asked.question);
+    asked.with_tls("TLSv1.3", "TLS_AES_128_GCM_SHA256");
+    const std::string tls13 = cache_key(field, asked.question);
+    EXPECT_NE(clear, tls12) << name_of(field.front());
+    EXPECT_NE(clear, tls13) << name_of(field.front());
+    EXPECT_EQ(tls12 == tls13, field.front() != CacheField::tls) << name_of(field.front());
+  }
 }
 
 TEST(CacheKey, IsAnothersForNoOther) {
