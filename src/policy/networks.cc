@@ -55,11 +55,19 @@ Networks::Networks(const std::vector<Network>& networks) {
   ipv4_index_.push_back(static_cast<std::uint32_t>(ipv4_.first.size()));
 }
 
+// Whether nothing is between `last` and `from`, which comes behind it.
+bool Networks::adjoin(std::uint32_t last, std::uint32_t from) noexcept {
+  return from - last == 1;
+}
+bool Networks::adjoin(Wide last, Wide from) noexcept {
+  return from.low - last.low == 1 && from.high - last.high == (from.low == 0 ? 1U : 0U);
+}
+
 template <class Number>
 void Networks::Ranges<Number>::merge(std::vector<std::pair<Number, Number>> ranges) {
   std::sort(ranges.begin(), ranges.end());
   for (const auto& [from, to] : ranges) {
-    if (!last.empty() && from <= last.back()) {
+    if (!last.empty() && (from <= last.back() || adjoin(last.back(), from))) {
       last.back() = std::max(last.back(), to);
     } else {
       first.push_back(from);

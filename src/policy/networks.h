@@ -26,8 +26,8 @@ struct Network {
   friend bool operator==(const Network&, const Network&) = default;
 };
 
-// A set of networks: sorted disjoint ranges, so that 100,000 of them are a binary search. IPv4 and IPv6 are
-// apart: ::/0 is every IPv6 client, and no other.
+// A set of networks: sorted ranges with gaps between them, so that 100,000 of them are a binary search. IPv4
+// and IPv6 are apart: ::/0 is every IPv6 client, and no other.
 class Networks {
  public:
   Networks() = default;
@@ -42,6 +42,8 @@ class Networks {
     std::uint64_t high = 0, low = 0;
     friend auto operator<=>(const Wide&, const Wide&) = default;
   };
+  static bool adjoin(std::uint32_t last, std::uint32_t from) noexcept;
+  static bool adjoin(Wide last, Wide from) noexcept;
   // Parallel: a search reads but `first`.
   template <class Number>
   struct Ranges {

@@ -122,6 +122,41 @@ TEST(Networks, Ipv4AndIpv6AreApart) {
   EXPECT_FALSE(Networks({network(0x80000000U, 1)}).all_ipv4());
 }
 
+// All addresses in pieces that share no address: 0/1, 128/2, 192/3 and so on, and the last one alone; and
+// likewise with one of them missing.
+TEST(Networks, NeighboursAreOne) {
+  EXPECT_TRUE(Networks({network(0, 1), network(0x80000000U, 1)}).all_ipv4());
+  EXPECT_TRUE(Networks({{Address{0x80}, 1}, {Address{}, 1}}).all_ipv6());
+  for (const bool ipv6 : {false, true}) {
+    const std::size_t least = ipv6 ? 0 : mapped_bits;
+    std::vector<Network> pieces;
+    Network piece{ipv6 ? Address{} : ipv4(0), 0};
+    for (std::size_t bits = least; bits < 128; ++bits) {
+      piece.bits = static_cast<std::uint8_t>(bits + 1);
+      pieces.push_back(piece);
+      piece.address[bits / 8] = static_cast<std::uint8_t>(piece.address[bits / 8] | 0x80U >> bits % 8);
+    }
+    pieces.push_back(piece);
+    const auto all = [&](const std::vector<Network>& networks) {
+      const Networks set(networks);
+      EXPECT_FALSE(ipv6 ? set.all_ipv4() : set.all_ipv6());
+      return ipv6 ? set.all_ipv6() : set.all_ipv4();
+    };
+    EXPECT_TRUE(all(pieces));
+    EXPECT_TRUE(all({pieces.rbegin(), pieces.rend()}));
+    EXPECT_LE(Networks(pieces).memory(), 2 * sizeof(Address));
+    for (std::size_t missing = 0; missing < pieces.size(); ++missing) {
+      std::vector<Network> rest = pieces;
+      rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(missing));
+      EXPECT_FALSE(all(rest)) << missing;
+    }
+  }
+  // The end of the lower 64 bits is none of the next ones.
+  const Network low{Address{0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 128};
+  const Network other{Address{0, 0, 0, 0, 0, 0, 0, 1}, 128};
+  EXPECT_FALSE(Networks({low, other}).contains(Address{0, 0, 0, 0, 0, 0, 0, 1, 1}));
+}
+
 TEST(Networks, AHundredThousandAreCompact) {
   std::mt19937_64 random(3);
   std::vector<Network> networks;
