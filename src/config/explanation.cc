@@ -149,6 +149,20 @@ std::string list_services(const Config& config, const Listener& listener, Step s
   return out;
 }
 
+// Whether a client without TLS can say AUTH. Rules for some clients are taken for what they say: those whom
+// they let pass are meant to, and all others are for the next rule.
+bool lets_auth_pass_in_clear_text(const policy::Policy& policy) {
+  for (const policy::Rule* rule : policy.rules_at(Step::auth)) {
+    // Nobody is authenticated yet.
+    policy::Rule at_auth = *rule;
+    if (at_auth.authenticated == false) at_auth.authenticated.reset();
+    if (!at_auth.unconditional() || rule->otherwise == Otherwise::mark) continue;
+    if (!rule->requires_tls()) return true;
+    if (!rule->reply_to(Lack::tls).empty()) return false;
+  }
+  return true;
+}
+
 // RFC 4954 section 4: mechanisms that show a password or a token to whoever listens.
 bool takes_passwords_in_clear_text(const Listener& listener, const policy::Policy& policy) {
   using smtp::Mechanism;
@@ -156,8 +170,18 @@ bool takes_passwords_in_clear_text(const Listener& listener, const policy::Polic
   for (const Mechanism m : {Mechanism::cram_md5, Mechanism::external}) telling.remove(m);
   const bool optional =
       listener.starttls == smtp::StartTls::off || listener.starttls == smtp::StartTls::optional;
-  return !telling.empty() && optional && !listener.implicit_tls && !policy.asks(Step::auth) &&
-         !listener.address.local();
+  return !telling.empty() && optional && !listener.implicit_tls && !listener.address.local() &&
+         lets_auth_pass_in_clear_text(policy);
+}
+
+// One of the listeners that the rule is for has AUTH.
+bool has_auth_somewhere(const Config& config, const Rule& rule) {
+  const auto concerned = [&](const Listener& l) {
+    return rule.listeners.empty() ||
+           std::find(rule.listeners.begin(), rule.listeners.end(), l.name) != rule.listeners.end();
+  };
+  return std::any_of(config.listeners.begin(), config.listeners.end(),
+                     [&](const Listener& l) { return concerned(l) && !l.auth.empty(); });
 }
 
 // The first rule that keeps all clients without TLS from delivering mail to `listener`.
@@ -292,6 +316,14 @@ std::vector<std::string> policy_warnings(const Config& config, const policy::Pol
                          : "there is no AUTH"));
     }
     for (std::size_t s = 0; s < policy::step_count; ++s) {
+      if (static_cast<Step>(s) == Step::auth && listener.auth.empty()) {
+        for (const policy::Rule* one : policy.rules_at(Step::auth)) {
+          if (!has_auth_somewhere(config, config.rules[one->index]))
+            out.push_back("rule " + in_quotes(one->name) + " at AUTH of " + name +
+                          " is never asked: there is no AUTH");
+        }
+        continue;
+      }
       const policy::Rule* before = nullptr;
       for (const policy::Rule* one : policy.rules_at(static_cast<Step>(s))) {
         const std::string which = "rule " + in_quotes(one->name) + " at " + command_of(static_cast<Step>(s));
@@ -531,6 +563,15 @@ std::optional<Fault> explain(const Config& config, const policy::Policies& polic
     return Fault{"TLS begins with the connection at " + names[index], "write --tls 1.2 or --tls 1.3"};
   if (question.tls != 0 && !listener.uses_tls())
     return Fault{"there is no TLS at " + names[index], "write --tls no"};
+  if (question.tls == 0x0303 && listener.minimum_tls_version == tls::Version::tls13)
+    return Fault{"there is no TLS 1.2 at " + names[index], "write --tls 1.3 or --tls no"};
+  using tls::ClientCertificates;
+  if (question.certificate && listener.client_certificates == ClientCertificates::none)
+    return Fault{"nobody is asked for a certificate at " + names[index], "leave --certificate out"};
+  const bool verified = question.certificate && question.certificate->verified;
+  if (question.tls != 0 && listener.client_certificates == ClientCertificates::require && !verified)
+    return Fault{"there is no TLS without a verified certificate at " + names[index],
+                 "add --certificate verified"};
   if (!question.user.empty() && listener.auth.empty())
     return Fault{"nobody can authenticate at " + names[index], "leave --user out"};
 

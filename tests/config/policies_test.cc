@@ -17,6 +17,7 @@
 namespace ringmx::config {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -392,6 +393,44 @@ TEST(Warnings, PasswordsInClearText) {
   EXPECT_THAT(warnings(text("'plain'", "implicit_tls = true\n")), IsEmpty());
   EXPECT_THAT(warnings(text("'plain'", optional, "127.0.0.1:587")), IsEmpty());
   EXPECT_THAT(warnings(text("'plain'", optional) + rule("steps = 'auth'\ntls = 'required'")), IsEmpty());
+  // Who only marks, or means some, takes them from all others.
+  const auto with = [&](const std::string& keys, const std::string& before = "") {
+    return warnings(text("'plain'", optional) + before + rule("steps = 'auth'\n" + keys));
+  };
+  const std::string friends = "[[rule]]\nname = 'friends'\nsteps = 'auth'\nclients = ['192.0.2.0/24']\n";
+  const std::string dry = "[[rule]]\nname = 'dry'\nsteps = 'auth'\ntls = 'required'\notherwise = 'mark'\n";
+  for (const char* keys :
+       {"tls = 'required'\notherwise = 'mark'", "tls = 'required'\notherwise = 'next'",
+        "tls = 'required'\nclients = ['192.0.2.0/24']", "tls = 'required'\nclients = ['0.0.0.0/0']",
+        "tls = 'required'\nhelo = ['a.example']", ""})
+    EXPECT_THAT(with(keys), ElementsAre(clear)) << keys;
+  for (const char* keys :
+       {"tls = 'TLSv1.3'", "tls = 'required'\notherwise = 'tempfail'",
+        "tls = 'required'\nauthenticated = false", "tls = 'required'\nclients = ['0.0.0.0/0', '::/0']",
+        "tls = 'required'\nclients = ['0.0.0.0/1', '128.0.0.0/1', '::/1', '8000::/1']"}) {
+    EXPECT_THAT(with(keys), IsEmpty()) << keys;
+    EXPECT_THAT(with(keys, friends), IsEmpty()) << keys;
+    EXPECT_THAT(with(keys, dry), IsEmpty()) << keys;
+    EXPECT_THAT(with(keys, "[[rule]]\nname = 'all'\nsteps = 'auth'\n"),
+                ElementsAre(clear, HasSubstr("is never asked: \"all\" decides before")))
+        << keys;
+  }
+}
+
+TEST(Warnings, RulesAboutAuthWhereThereIsNone) {
+  const std::string none = "rule \"one\" at AUTH of listener \"mx\" is never asked: there is no AUTH";
+  const std::string keys = "steps = ['auth', 'mail']\nclients = ['192.0.2.0/24']\n";
+  EXPECT_THAT(warnings(base() + rule(keys + "tls = 'required'")), ElementsAre(none));
+  EXPECT_THAT(warnings(base("") + rule("steps = 'auth'\ntls = 'required'")), ElementsAre(none));
+  const std::string other =
+      "[[service]]\nname = 's'\naddress = 'http://127.0.0.1:9000/'\nsteps = 'auth'\n"
+      "[[listener]]\nname = 'other'\naddress = '127.0.0.1:587'\nauth = ['plain']\nservices = ['s']\n"
+      "starttls = 'optional'\ncertificate = 'a'\nprivate_key = 'b'\n";
+  EXPECT_THAT(warnings(base() + other + rule(keys + "tls = 'required'")), IsEmpty());
+  EXPECT_THAT(warnings(base() + other + rule(keys + "listeners = ['other', 'mx']\ntls = 'required'")),
+              IsEmpty());
+  EXPECT_THAT(warnings(base() + other + rule(keys + "listeners = ['mx']\ntls = 'required'")),
+              ElementsAre(none));
 }
 
 constexpr std::string_view asked_services =
@@ -536,7 +575,8 @@ TEST(Warnings, PublicListenersThatRequireTls) {
   }
   for (const char* step : {"mail", "rcpt", "data"})
     EXPECT_TRUE(warned(base() + rule("tls = 'required'\nsteps = '" + std::string(step) + "'"))) << step;
-  EXPECT_FALSE(warned(base() + rule("tls = 'required'\nsteps = 'auth'")));
+  EXPECT_THAT(warnings(base() + rule("tls = 'required'\nsteps = 'auth'")),
+              Not(Contains(HasSubstr("RFC 3207"))));
   EXPECT_TRUE(warned(base() + rule("tls = 'required'\notherwise = 'tempfail'")));
   EXPECT_FALSE(warned(base() + rule("tls = 'required'\notherwise = 'mark'")));
   EXPECT_FALSE(warned(base() + rule("tls = 'required'\notherwise = 'next'")));
@@ -544,6 +584,9 @@ TEST(Warnings, PublicListenersThatRequireTls) {
   EXPECT_FALSE(warned(base() + rule("tls = 'required'\nauthenticated = true")));
   EXPECT_TRUE(warned(base() + rule("tls = 'required'\nclients = ['0.0.0.0/0']")));
   EXPECT_FALSE(warned(base() + rule("tls = 'required'\nclients = ['192.0.2.0/24']")));
+  EXPECT_TRUE(warned(base() + rule("tls = 'required'\nclients = ['128.0.0.0/1', '0.0.0.0/1']")));
+  EXPECT_TRUE(warned(base() + rule("tls = 'required'\nclients = ['::/1', '8000::/1']")));
+  EXPECT_FALSE(warned(base() + rule("tls = 'required'\nclients = ['129.0.0.0/8', '0.0.0.0/1']")));
   EXPECT_FALSE(warned(base() + rule("tls = 'required'\nsender_domains = ['a.example']")));
   // Some are let pass before; all others are not.
   EXPECT_TRUE(warned(base() + "[[rule]]\nname = 'zero'\nclients = ['10.0.0.0/8']\n" + all));
@@ -686,6 +729,35 @@ TEST(Explain, WhyARuleMayConcernAnAddressOfAnotherDomain) {
               HasSubstr("v@con\xef\xbd\x86.example may be read as another domain's"));
   EXPECT_THAT(told("no", "a@b.example", "v@m\xc3\xbcnchen.example"),
               HasSubstr("rule \"secret\": does not apply"));
+}
+
+TEST(Explain, SessionsThatThereAreNot) {
+  const auto told = [](const std::string& listener, const std::vector<std::string_view>& tls) {
+    std::vector<std::string_view> words = {"--client", "192.0.2.1", "--mail", "a@b", "--rcpt", "c@d"};
+    words.insert(words.end(), tls.begin(), tls.end());
+    const std::string out = answer(loaded(base("starttls = 'optional'\n" + listener)), words);
+    return out.starts_with("listener") ? "" : out;
+  };
+  const std::string tls13 = "minimum_tls_version = 'TLSv1.3'\n";
+  EXPECT_EQ(told(tls13, {"--tls", "1.2"}), "there is no TLS 1.2 at \"mx\"; write --tls 1.3 or --tls no");
+  EXPECT_EQ(told(tls13, {"--tls", "1.3"}), "");
+  EXPECT_EQ(told(tls13, {"--tls", "no"}), "");
+  EXPECT_EQ(told("", {"--tls", "1.2"}), "");
+  EXPECT_EQ(told("", {"--tls", "1.2", "--certificate", "verified"}),
+            "nobody is asked for a certificate at \"mx\"; leave --certificate out");
+  const std::string ca = "client_ca_file = 'c'\nclient_certificates = ";
+  for (const std::vector<std::string_view>& certificate :
+       {std::vector<std::string_view>{}, {"--certificate", "verified"}, {"--certificate", "unverified"}}) {
+    std::vector<std::string_view> words = {"--tls", "1.3"};
+    words.insert(words.end(), certificate.begin(), certificate.end());
+    EXPECT_EQ(told(ca + "'request'\n", words), "");
+    const bool possible = !certificate.empty() && certificate.back() == "verified";
+    EXPECT_EQ(told(ca + "'require'\n", words),
+              possible
+                  ? ""
+                  : "there is no TLS without a verified certificate at \"mx\"; add --certificate verified");
+  }
+  EXPECT_EQ(told(ca + "'require'\n", {"--tls", "no"}), "");
 }
 
 TEST(Explain, WhatTheListenerBars) {
