@@ -12,6 +12,7 @@
 // a matter of who the client is. LOGIN's user may come as an initial response, as many clients send it. A
 // password must not be empty: for LDAP a bind without one is anonymous, and succeeds (RFC 4513
 // section 5.1.2). A user has no control characters (RFC 4013 section 2.3): it goes into other protocols.
+// Users and passwords of a length that nobody has are malformed; a token may fill the line.
 
 namespace ringmx::smtp {
 namespace {
@@ -40,6 +41,14 @@ bool printable(std::string_view s) noexcept {
     const auto octet = static_cast<unsigned char>(c);
     return octet < ' ' || octet == 0x7f;
   });
+}
+
+bool fits(std::string_view field) noexcept {
+  return field.size() <= sasl_field_limit;
+}
+
+bool valid_name(std::string_view s) noexcept {
+  return fits(s) && printable(s);
 }
 
 bool hexadecimal(char c) noexcept {
@@ -177,6 +186,9 @@ SaslExchange::State SaslExchange::fail(std::string_view reply) {
 }
 
 SaslExchange::State SaslExchange::take(std::string_view base64) {
+  const bool has_token = mechanism_ == Mechanism::oauthbearer || mechanism_ == Mechanism::xoauth2;
+  // Three fields, and what separates them, are all that others have to say. Octets in base64 are 4/3 as many.
+  if (!has_token && base64.size() > 4 * (sasl_field_limit + 1)) return fail(malformed);
   auto response = Secret::decoded(base64);
   if (!response) return fail(not_base64);
   if (mechanism_ == Mechanism::login) return take_login(std::move(*response));
@@ -203,8 +215,8 @@ SaslExchange::State SaslExchange::take_plain() {
   std::string_view message = response_.view();
   const auto authorization = take_until(message, '\0');
   const auto user = authorization ? take_until(message, '\0') : std::nullopt;
-  const bool whole = user && !user->empty() && !message.empty() && !has_nul(message);
-  if (!whole || !printable(*authorization) || !printable(*user)) return fail(malformed);
+  const bool whole = user && !user->empty() && !message.empty() && !has_nul(message) && fits(message);
+  if (!whole || !valid_name(*authorization) || !valid_name(*user)) return fail(malformed);
   credentials_.authorization = *authorization;
   credentials_.user = *user;
   credentials_.password = message;
@@ -213,7 +225,7 @@ SaslExchange::State SaslExchange::take_plain() {
 
 SaslExchange::State SaslExchange::take_login(Secret response) {
   const std::string_view text = response.view();
-  if (text.empty() || has_nul(text) || (!named_ && !printable(text))) return fail(malformed);
+  if (text.empty() || has_nul(text) || !fits(text) || (!named_ && !printable(text))) return fail(malformed);
   Secret& place = named_ ? response_ : user_;
   place = std::move(response);
   if (!named_) {
@@ -235,6 +247,7 @@ SaslExchange::State SaslExchange::take_cram_md5() {
   if (digest.size() != digest_size || !std::all_of(digest.begin(), digest.end(), hexadecimal)) {
     return fail(malformed);
   }
+  if (!fits(message.substr(0, space))) return fail(malformed);
   credentials_.user = message.substr(0, space);
   credentials_.password = digest;
   credentials_.salt = challenge_;
@@ -242,7 +255,7 @@ SaslExchange::State SaslExchange::take_cram_md5() {
 }
 
 SaslExchange::State SaslExchange::take_external() {
-  if (!printable(response_.view())) return fail(malformed);
+  if (!valid_name(response_.view())) return fail(malformed);
   credentials_.user = response_.view();
   return State::complete;
 }
@@ -257,7 +270,7 @@ SaslExchange::State SaslExchange::take_oauthbearer() {
     if (!name->starts_with("a=") || name->size() == 2) return fail(malformed);
     std::string decoded(name->substr(2));
     const auto size = decode_saslname(decoded.data(), decoded.size());
-    if (!size || !printable({decoded.data(), *size})) return fail(malformed);
+    if (!size || !valid_name({decoded.data(), *size})) return fail(malformed);
     user_ = Secret(std::string_view(decoded).substr(0, *size));
   }
   message.remove_prefix(1);
@@ -287,7 +300,7 @@ SaslExchange::State SaslExchange::take_xoauth2() {
   }
   credentials_.user = user->substr(user_key.size());
   credentials_.password = bearer_token(auth->substr(auth_key.size()));
-  if (credentials_.user.empty() || credentials_.password.empty() || !printable(credentials_.user)) {
+  if (credentials_.user.empty() || credentials_.password.empty() || !valid_name(credentials_.user)) {
     return fail(malformed);
   }
   return State::complete;

@@ -303,22 +303,28 @@ class Refused(TestCase):
         self.assertEqual(self.script.requests, [])
 
     def test_long_lines(self):
-        """SECURITY row 7: 12288 octets with CRLF."""
-        self.begin("plain", listener={"auth_failure_limit": 100})
+        """SECURITY row 7: 12288 octets with CRLF, and 1024 of a user and of a password that is no token."""
+        self.begin("plain", "xoauth2", listener={"auth_failure_limit": 100})
         client = self.ready()
         for size in (12286, 12287, 12288, 12289, 30000, 200_000):
             # Not each length is one of base64.
-            response = plain("bob", "p" * (size * 3 // 4))[:size - 2]
-            code = 500 if size > 12288 else 535 if size % 4 == 2 else 501
-            client.command("AUTH PLAIN", 334)
-            reply = client.command(response.replace("=", "A").ljust(size - 2, "A"), code)
+            token = "t" * ((size - 2) // 4 * 3 - 23)
+            response = b64(f"user=bob\1auth=Bearer {token}\1\1").ljust(size - 2, "A")
+            code = 500 if size > 12288 else 334 if size % 4 == 2 else 501
+            client.command("AUTH XOAUTH2", 334)
+            reply = client.command(response, code)
+            if code == 334:
+                self.assertEqual(self.asked("Auth-Pass"), [token])
+                client.command("AQ==", 535)
             if code == 500:
                 self.assertEqual(reply.raw, b"500 5.5.6 Authentication exchange line is too long\r\n")
             client.send(("AUTH PLAIN ".ljust(size - 2, "A") + "\r\n").encode())
             self.assertEqual(client.reply().raw[:9], b"500 5.5.2" if size > 12288 else b"501 5.5.2")
             client.command("NOOP", 250)
         self.assertEqual(len(self.script.requests), 1)
-        self.assertEqual(len(self.asked("Auth-Pass")[0]), 12284 * 3 // 4 - 5)
+        for size, code in ((1024, 535), (1025, 501), (9000, 501)):
+            client.command(f"AUTH PLAIN {plain('bob', 'p' * size)}", code)
+        self.assertEqual([len(password) for password in self.asked("Auth-Pass")[1:]], [1024])
 
     def test_in_pieces(self):
         """Cut anywhere, and all at once."""

@@ -195,6 +195,43 @@ TEST(Sasl, Xoauth2) {
   }
 }
 
+TEST(Sasl, LongUsersAndPasswords) {
+  for (const std::size_t size :
+       {std::size_t{255}, sasl_field_limit - 1, sasl_field_limit, sasl_field_limit + 1, sasl_field_limit + 2,
+        sasl_field_limit + 3, std::size_t{9000}}) {
+    const std::string s(size, 's');
+    const std::string most(sasl_field_limit, 'm');
+    const std::string nul(1, '\0');
+    const std::string digest(32, 'd');
+    const auto ends = [&](Mechanism mechanism, const std::string& message) {
+      return run(mechanism, {}, {b64(message)}, "c");
+    };
+    const auto taken = [](const std::string& out) {
+      EXPECT_EQ(out.ends_with("501 5.5.2"), !out.ends_with("/")) << out;
+      return out.ends_with("/");
+    };
+    const bool fits = size <= sasl_field_limit;
+    EXPECT_EQ(taken(ends(Mechanism::plain, s + nul + most + nul + most)), fits) << size;
+    EXPECT_EQ(taken(ends(Mechanism::plain, most + nul + s + nul + most)), fits) << size;
+    EXPECT_EQ(taken(ends(Mechanism::plain, most + nul + most + nul + s)), fits) << size;
+    EXPECT_EQ(taken(ends(Mechanism::plain, nul + s + nul + "p")), fits) << size;
+    EXPECT_EQ(taken(ends(Mechanism::plain, nul + "u" + nul + s)), fits) << size;
+    EXPECT_EQ(taken(run(Mechanism::login, b64("u"), {b64(s)})), fits) << size;
+    if (fits) {
+      EXPECT_TRUE(taken(run(Mechanism::login, b64(s), {b64("p")}))) << size;
+    } else {
+      EXPECT_EQ(run(Mechanism::login, b64(s), {}), "501 5.5.2") << size;
+    }
+    EXPECT_EQ(taken(ends(Mechanism::cram_md5, s + " " + digest)), fits) << size;
+    EXPECT_EQ(taken(ends(Mechanism::external, s)), fits) << size;
+    EXPECT_EQ(taken(ends(Mechanism::oauthbearer, "n,a=" + s + ",\1auth=Bearer t\1\1")), fits) << size;
+    EXPECT_EQ(taken(ends(Mechanism::xoauth2, "user=" + s + "\1auth=Bearer t\1\1")), fits) << size;
+    // Tokens are long.
+    EXPECT_TRUE(taken(ends(Mechanism::oauthbearer, "n,a=u,\1auth=Bearer " + s + "\1\1"))) << size;
+    EXPECT_TRUE(taken(ends(Mechanism::xoauth2, "user=u\1auth=Bearer " + s + "\1\1"))) << size;
+  }
+}
+
 TEST(Sasl, ACancelledExchangeHasFailed) {
   for (std::size_t i = 0; i < mechanism_count; ++i) {
     const std::string end = run(static_cast<Mechanism>(i), {}, {"*"}, "c");

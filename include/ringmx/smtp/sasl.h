@@ -16,6 +16,10 @@ namespace ringmx::smtp {
 // The longest line of an authentication, with its CRLF (RFC 4954 section 4).
 inline constexpr std::size_t sasl_line_limit = 12288;
 
+// The longest user, and the longest password that is no token, in octets: RFC 4616 section 2 has servers take
+// 255. It bounds what is kept, and asked about, of clients whom nobody knows yet.
+inline constexpr std::size_t sasl_field_limit = 1024;
+
 // Overwrites octets so that no optimiser leaves it out.
 void wipe(char* octets, std::size_t size) noexcept;
 
@@ -55,7 +59,8 @@ struct SaslCredentials {
 };
 
 // One exchange of AUTH (RFC 4954 section 4): lines in, replies and finally credentials out. Whether they are
-// good is somebody else's business. A user is printable, and neither a user nor a password has a NUL, or is
+// good is somebody else's business. A user is printable, it and a password
+// that is no token have at most sasl_field_limit octets, and neither a user nor a password has a NUL, or is
 // empty where its mechanism wants one.
 class SaslExchange {
  public:
