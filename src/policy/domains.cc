@@ -74,7 +74,12 @@ std::uint64_t mix(std::uint64_t a, std::uint64_t b) noexcept {
   while (const std::uint32_t offset = slots_[slot]) {
     // A NUL ends what stands there, and no pattern has one. Behind the last one there are enough.
     const char* const known = text_.data() + offset;
-    if (known[pattern.size()] == '\0' && smtp::equal_ignoring_case({known, pattern.size()}, pattern)) break;
+    // Most write it as it stands there.
+    const auto same = [&] {
+      return std::memcmp(known, pattern.data(), pattern.size()) == 0 ||
+             smtp::equal_ignoring_case({known, pattern.size()}, pattern);
+    };
+    if (known[pattern.size()] == '\0' && same()) break;
     slot = (slot + 1) & (slots_.size() - 1);
   }
   return slot;
