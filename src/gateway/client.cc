@@ -162,7 +162,8 @@ Client::Client(Worker& worker, ListenerContext& listener, int fd)
 Client::~Client() = default;
 
 void Client::start() {
-  if (!listener_.decided.empty() && !facts_.open(stream_.fd(), listener_.remembers))
+  if (!listener_.decided.empty() &&
+      !facts_.open(stream_.fd(), listener_.remembers, listener_.remembers_recipient))
     return close(metrics::Close::client_lost);
   if (listener_.config->implicit_tls) return begin_handshake();
   begin();
@@ -758,10 +759,15 @@ void Client::send_envelope() {
 // The client's time begins anew: the upstream's, which it has waited for, may be as long as its own.
 void Client::answer_pending(std::string_view text, Origin origin) {
   while (session_.recipients_pending() > 0) {
-    session_.recipient_replied(false);
+    recipient_decided(false);
     if (!reply_to_recipient(text, origin)) return;
   }
   set_deadline(listener_.config->command_timeout);
+}
+
+void Client::recipient_decided(bool accepted) {
+  session_.recipient_replied(accepted);
+  facts_.recipient_replied(accepted);
 }
 
 // False: one refusal too many, the session ends instead. The upstream counts them, but for all clients
@@ -1062,7 +1068,7 @@ void Client::mail_replied(const smtp::Reply& text) {
 
 void Client::recipient_replied(const smtp::Reply& text) {
   if (text.intermediate()) return upstream_->reject();
-  session_.recipient_replied(text.positive());
+  recipient_decided(text.positive());
   if (text.positive()) worker_.counters().recipients_accepted.add();
   if (!reply_to_recipient(text.text, Origin::upstream)) return;
   if (session_.recipients_pending() == 0) set_deadline(listener_.config->command_timeout);

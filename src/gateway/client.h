@@ -107,6 +107,7 @@ class Client final : private net::Stream::Owner,
   [[nodiscard]] bool will_do() const noexcept;
   void send_envelope();
   void answer_pending(std::string_view text, Origin origin);
+  void recipient_decided(bool accepted);
   [[nodiscard]] bool reply_to_recipient(std::string_view text, Origin origin);
   void envelope_lost(std::string_view text);
 

@@ -57,10 +57,11 @@ policy::Fingerprint fingerprint_of(std::string_view hexadecimal) {
 
 }  // namespace
 
-bool SessionFacts::open(int fd, bool remembers) {
+bool SessionFacts::open(int fd, bool remembers, bool recipient) {
   if (!address_of(fd, ::getpeername, client_, client_port_)) return false;
   if (!remembers) return true;
   said_ = std::make_unique<Said>();
+  said_->keeps_recipients = recipient;
   return address_of(fd, ::getsockname, said_->server, said_->server_port);
 }
 
@@ -86,6 +87,12 @@ void SessionFacts::remember(const smtp::Decision& decision) {
       said.size = decision.mail.size;
       return;
     }
+    case Action::rcpt:
+      if (said.keeps_recipients) {
+        const smtp::Path& path = decision.rcpt.forward_path;
+        said.asked.push_back({std::string(path.mailbox), path.local_part.size()});
+      }
+      return;
     case Action::rset:
       return said.forget_mail();
     default:
@@ -93,7 +100,22 @@ void SessionFacts::remember(const smtp::Decision& decision) {
   }
 }
 
+void SessionFacts::Said::recall_recipient(policy::Facts& facts) const {
+  smtp::Path& path = facts.recipient;
+  path.mailbox = accepted.mailbox;
+  path.local_part = path.mailbox.substr(0, accepted.local_part);
+  if (accepted.local_part < path.mailbox.size()) path.domain = path.mailbox.substr(accepted.local_part + 1);
+}
+
+void SessionFacts::Said::recipient_replied(bool good) {
+  if (asked.empty()) return;
+  if (good && accepted.mailbox.empty()) accepted = std::move(asked.front());
+  asked.erase(asked.begin());
+}
+
 void SessionFacts::Said::forget_mail() {
+  asked.clear();
+  accepted = {};
   sender = {};
   mail_argument = {};
   size = 0;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "policy/facts.h"
 #include "ringmx/smtp/session.h"
@@ -17,8 +19,9 @@ namespace ringmx::gateway {
 class SessionFacts {
  public:
   // Asks the socket for its addresses. False: the client has gone already, and nobody can say any more what
-  // it may. `remembers`: somebody asks for HELO, or at RCPT or DATA for MAIL, or for the server's address.
-  [[nodiscard]] bool open(int fd, bool remembers);
+  // it may. `remembers`: somebody asks for HELO, or at RCPT or DATA for MAIL, or for the server's address;
+  // `recipient`: and at DATA for the recipient, if there is only one.
+  [[nodiscard]] bool open(int fd, bool remembers, bool recipient);
 
   // What is known when `decision`, a step, is to be made. Points into *this and into the line.
   [[nodiscard]] policy::Facts at(const smtp::Decision& decision, std::string_view listener,
@@ -26,6 +29,10 @@ class SessionFacts {
   // Remembers what `decision`, which was applied, tells of the session; of a step that was refused, nothing.
   void applied(const smtp::Decision& decision) {
     if (said_ != nullptr) remember(decision);
+  }
+  // The upstream's word on the oldest RCPT that has none yet.
+  void recipient_replied(bool accepted) {
+    if (said_ != nullptr) said_->recipient_replied(accepted);
   }
   void transaction_ended() {
     if (said_ != nullptr) said_->forget_mail();
@@ -39,6 +46,10 @@ class SessionFacts {
   void tls_started(const tls::Facts& tls);
 
  private:
+  struct Recipient {
+    std::string mailbox;
+    std::size_t local_part = 0;  // octets
+  };
   struct Said {
     policy::Address server{};
     std::uint16_t server_port = 0;
@@ -49,7 +60,12 @@ class SessionFacts {
     smtp::Path sender;
     std::uint64_t size = 0;
     std::string_view mechanism;  // of AUTH
+    bool keeps_recipients = false;
+    std::vector<Recipient> asked;  // RCPTs without a reply
+    Recipient accepted;            // the first one
 
+    void recipient_replied(bool good);
+    [[gnu::cold]] void recall_recipient(policy::Facts& facts) const;
     void forget_mail();
   };
   struct Certificate {
@@ -96,6 +112,8 @@ inline policy::Facts SessionFacts::at(const smtp::Decision& decision, std::strin
   } else if (decision.action == smtp::Action::rcpt) {
     facts.recipient = decision.rcpt.forward_path;
     facts.rcpt_argument = decision.argument;
+  } else if (recipients == 1 && said_ != nullptr) {
+    said_->recall_recipient(facts);
   }
   return facts;
 }

@@ -128,6 +128,10 @@ Worker::Worker(ring::Reactor& reactor, const config::Config& config, metrics::Re
     }
     if (!c.services.empty()) listener.decided.add(policy::Step::mail);  // a transaction begins
     listener.remembers = !c.services.empty() || listener.policy->asks_for_earlier_steps();
+    for (const Service* service : listener.services[static_cast<std::size_t>(policy::Step::data)]) {
+      if (service->config().protocol == config::Service::Protocol::policy)
+        listener.remembers_recipient = true;
+    }
     offer(listener);
     listener.acceptor = std::make_unique<net::Acceptor>(reactor_, static_cast<net::Acceptor::Owner&>(*this),
                                                         std::move(sockets[i]), static_cast<std::uint32_t>(i));

@@ -36,9 +36,10 @@ struct ListenerContext {
   smtp::SessionRules rules;
   const policy::Policy* policy = nullptr;
   std::array<std::vector<Service*>, policy::step_count>
-      services;            // by step, in the order in which they are asked
-  policy::Steps decided;   // where there are rules, or services
-  bool remembers = false;  // and one of them asks for what a session has said before
+      services;                      // by step, in the order in which they are asked
+  policy::Steps decided;             // where there are rules, or services
+  bool remembers = false;            // and one of them asks for what a session has said before
+  bool remembers_recipient = false;  // at DATA, for the recipient
   std::uint32_t line_limit = 0;
   std::string greeting;  // wire form, as the next two
   std::string helo_reply;

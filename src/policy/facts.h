@@ -63,7 +63,7 @@ struct Facts {
   smtp::Path sender;               // from MAIL on
   std::string_view mail_argument;  // "FROM:<a@b> SIZE=100"
   std::uint64_t size = 0;          // SIZE= of MAIL
-  smtp::Path recipient;            // at rcpt
+  smtp::Path recipient;  // at rcpt; at data if a policy server is asked there, and it is the only one
   std::string_view rcpt_argument;  // "TO:<c@d>"
   std::uint32_t recipients = 0;    // accepted so far
 };

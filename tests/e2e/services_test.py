@@ -311,10 +311,35 @@ mail {{
         requests = [request for _, request in service.requests]
         self.assertEqual([attribute(r, "protocol_state") for r in requests], ["CONNECT", "MAIL", "RCPT", "DATA"])
         self.assertEqual([attribute(r, "recipient_count") for r in requests], ["0", "0", "0", "1"])
-        self.assertEqual([attribute(r, "recipient") for r in requests], ["", "", "b@example.net", ""])
+        self.assertEqual([attribute(r, "recipient") for r in requests], ["", "", *["b@example.net"] * 2])
         self.assertEqual([attribute(r, "sender") for r in requests], ["", *["a b@example.org"] * 3])
         self.assertEqual(len({attribute(r, "instance") for r in requests[1:]}), 1)
         self.assertEqual({number for number, _ in service.requests}, {1})
+
+    def test_the_recipient_of_a_message(self):
+        """As Postfix has it: told at DATA if only one was accepted, whatever was refused before and behind it."""
+        def rcpt(connection, usual):
+            connection.send(b"550 5.1.1 No\r\n" if b"no" in connection.commands[-1] else usual)
+
+        service = self.service(b"action=DUNNO\n\n", PolicyService)
+        upstream = self.upstream({"rcpt": rcpt}, extensions=("PIPELINING", "8BITMIME", "CHUNKING"))
+        self.start((service, {"protocol": "policy", "steps": "data"}), upstreams=[upstream])
+        client = self.client()
+        client.ehlo()
+        for recipients, told in ((["no", "yes", "no"], "yes"), (["yes", "other"], ""), (["other"], "other")):
+            for command in (b"DATA\r\n", b"BDAT 3 LAST\r\nx\r\n"):
+                client.send(b"MAIL FROM:<a@b>\r\n" + b"".join(b"RCPT TO:<%s@c>\r\n" % r.encode() for r in recipients))
+                client.expect(250)
+                for recipient in recipients:
+                    client.expect(550 if recipient == "no" else 250)
+                client.send(command)
+                if command.startswith(b"DATA"):
+                    client.expect(354)
+                    client.send(b"x\r\n.\r\n")
+                client.expect(250)
+                request = service.requests[-1][1]
+                self.assertEqual(attribute(request, "recipient"), told and f"{told}@c")
+                self.assertEqual(attribute(request, "recipient_count"), str(len(recipients) - recipients.count("no")))
 
 
 # ------------------------------------------------------------------------------------- what answers do
