@@ -84,7 +84,9 @@ Generator::~Generator() = default;
 void Generator::start() {
   start_ = steady_now();
   if (options_.duration > 0) {
-    reactor_.timers().set(end_timer_, reactor_.now() + ring::Duration(options_.duration / 1'000'000));
+    // Not before what is due until then: the reactor's clock stands where its last turn began.
+    reactor_.timers().set(end_timer_,
+                          ring::Time(ring::Duration((start_ + options_.duration) / 1'000'000 + 1)));
   }
   reactor_.defer(advance_);
 }
