@@ -732,7 +732,7 @@ class Pool(harness.TestCase):
             client.deliver()
         harness.eventually(lambda: proxy.metrics().total("ringmx_upstream_connections_current") == 0,
                            "the idle connection to be closed")
-        self.assertEqual(sink.commands[1][-1], b"QUIT")
+        harness.eventually(lambda: sink.commands[1][-1] == b"QUIT", "the end of it")
 
 
 if __name__ == "__main__":
