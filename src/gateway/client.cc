@@ -261,7 +261,9 @@ void Client::process() {
 //     arrives in pieces small enough for that (net::StreamMemory::scarce()).
 //   - Copies of much may fill a quarter of the text blocks, copies of a little half of them: the rest
 //     is for replies. If there is no room for what a receive brought all the same, because it was
-//     armed before memory became scarce, then its session ends.
+//     armed before memory became scarce, it keeps its buffer as long as no more than five eighths are
+//     kept: a quarter may stand in the ring for bulk, where whoever sends little does not look, so an
+//     eighth is left to receive into. Beyond that its session ends.
 
 // False: there is no memory for it.
 bool Client::keep(ring::Slice data) {
@@ -269,7 +271,7 @@ bool Client::keep(ring::Slice data) {
   const bool within_share = !memory.scarce() && input_held() < worker_.share();
   if (!within_share && keep_copy(data)) return true;
   const ring::ReceivePool& pool = memory.receive.pool();
-  if (!within_share && pool.held() > pool.blocks() / 4 * 3) return false;
+  if (!within_share && pool.held() > pool.blocks() / 8 * 5) return false;
   input_.push_back(std::move(data));
   return true;
 }
