@@ -59,9 +59,9 @@ struct SaslCredentials {
 };
 
 // One exchange of AUTH (RFC 4954 section 4): lines in, replies and finally credentials out. Whether they are
-// good is somebody else's business. A user is printable, it and a password
-// that is no token have at most sasl_field_limit octets, and neither a user nor a password has a NUL, or is
-// empty where its mechanism wants one.
+// good is somebody else's business. A user is printable; it and a password that is no token have at most
+// sasl_field_limit octets; and neither a user nor a password has a NUL, or is empty where its mechanism wants
+// one.
 class SaslExchange {
  public:
   enum class State : std::uint8_t {
