@@ -486,8 +486,7 @@ void Client::consultation_goes_on() {
     return process();
   }
   if (phase_ != Phase::consultation) return;  // it also waits for an upstream: the answer is found then
-  phase_ = Phase::command;
-  set_deadline(listener_.config->command_timeout);
+  expect_command();
   process();
 }
 
@@ -693,8 +692,7 @@ void Client::continue_acquiring() {
       if (!t.fresh && !own) upstream_ = pool.take_idle(*this);
       if (upstream_ != nullptr && !will_do()) std::exchange(upstream_, nullptr)->release();
       if (upstream_ != nullptr) {
-        phase_ = Phase::command;
-        set_deadline(listener_.config->command_timeout);
+        expect_command();
         return send_envelope();
       }
       t.tried.resize(count);
@@ -706,8 +704,7 @@ void Client::continue_acquiring() {
       }
     }
   }
-  phase_ = Phase::command;
-  set_deadline(listener_.config->command_timeout);
+  expect_command();
   envelope_lost(t.requiretls ? replies::no_upstream_with_tls : replies::no_upstream);
 }
 
@@ -722,8 +719,7 @@ void Client::upstream_ready(UpstreamConnection& connection) {
     connection.release();
     return upstream_unavailable();
   }
-  phase_ = Phase::command;
-  set_deadline(listener_.config->command_timeout);
+  expect_command();
   send_envelope();
   process();
 }
@@ -1220,9 +1216,14 @@ void Client::reply(std::string_view text, Origin origin) {
   stream_.send_copy(text);
 }
 
-void Client::await_command() {
+// It is the client's turn, and its time runs: one without the other, and it could stay for good.
+void Client::expect_command() {
   phase_ = Phase::command;
   set_deadline(listener_.config->command_timeout);
+}
+
+void Client::await_command() {
+  expect_command();
   if (overrun_) return reply_and_close(replies::congested, metrics::Close::memory);
   if (draining_ && !transaction_) reply_and_close(replies::shutting_down, metrics::Close::draining);
 }

@@ -149,6 +149,7 @@ class Client final : private net::Stream::Owner,
   [[nodiscard]] bool upstream_is_behind() const noexcept;
 
   void reply(std::string_view text, Origin origin = Origin::ringmx);
+  void expect_command();
   void await_command();
   void reply_and_close(std::string_view text, metrics::Close reason);
   void out_of_step(metrics::Violation violation);

@@ -439,11 +439,16 @@ TEST(Upstream, MayBeCalledOtherwise) {
   EXPECT_EQ("mx.example.org", pair.server.facts().name);
 }
 
+// Without the intermediate CA that comes with it.
+std::shared_ptr<const tls::Material> leaf_alone(const char* name) {
+  tls::CertificateSource alone = source(name);
+  alone.certificate.text = tls::pem_blocks(source(name).certificate.text, "CERTIFICATE").at(0);
+  return material({std::move(alone)});
+}
+
 TEST(Upstream, IsNotVerifiedByWhatAnotherHasShown) {
   const auto client = client_context();
-  tls::CertificateSource alone = source("p256");
-  alone.certificate.text = tls::pem_blocks(source("p256").certificate.text, "CERTIFICATE").at(0);
-  const auto server = server_context(material({std::move(alone)}));
+  const auto server = server_context(leaf_alone("p256"));
   EXPECT_TRUE(Pair(server_context(material("p256")), client).handshake());
   Pair pair(server, client);
   EXPECT_FALSE(pair.handshake());
@@ -477,11 +482,6 @@ class ClientCertificate : public testing::TestWithParam<Version> {
   }
   static std::unique_ptr<Pair> pair(ClientCertificates mode, const char* own) {
     return pair(server(mode), own != nullptr ? material(own).get() : nullptr);
-  }
-  static std::shared_ptr<const tls::Material> leaf_alone(const char* name) {
-    tls::CertificateSource alone = source(name);
-    alone.certificate.text = tls::pem_blocks(source(name).certificate.text, "CERTIFICATE").at(0);
-    return material({std::move(alone)});
   }
   static bool verified(const std::unique_ptr<Pair>& pair) {
     EXPECT_TRUE(pair->handshake()) << pair->server.failure().text << pair->client.failure().text;
